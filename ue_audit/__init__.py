@@ -1,0 +1,30 @@
+"""ue-audit: how much of an image protection survives a determined attacker?
+
+Five stages chain over image folders; each is one module with `run(settings) -> Path` and writes a manifest:
+
+    clean ──protect──▶ protected ──purify──▶ purified ──evaluate──▶ accuracies ──report──▶ verdict
+                         raw ──train_prior──▶ prior ──▲
+
+The map
+    cli, options, chain, doctor     the commands; the only place that prints or exits
+    protect … report                the stages: open inputs, load a method, compute, measure, write, seal
+    protections/ purifiers/ learners/   the methods, one file each; `methods` is their registry and contract
+    diffusion/  training/           the prior and its sampler; networks, loops and attacks that methods share
+    distances, scores               per-image distances; accuracies, intervals, recovery, survival, grade
+    imagefolder, shards, manifest   the floor: pixels and files, atomic work with resume, manifests and lineage
+    config, settings, tools, errors, progress
+
+Glossary, the same in code, presets, manifests and reports
+    x, x_ue, x_le     clean, protected ("unlearnable example"), purified ("learnable example") images
+    delta             x_ue - x;  eps: its budget, never diffusion noise
+    t                 diffusion time 1..T;  alpha_bar(t), x_t, pred_noise: as in the papers
+    t_purify (T_p)    the time a pass starts from;  passes (N);  pixel_pull, perceptual_scale (lambda_1, lambda_2)
+    prior             the diffusion model an attacker trained on raw, unprotected images
+    C, V, P           accuracy on clean test images after training on clean, protected, purified images
+    recovery RR       (P - V) / (C - V): 0 the protection holds, 1 it is undone
+    survival S        1 - max RR over the countermeasures tried
+    ceiling           a countermeasure applied to clean images;  noise control: clean + random noise of the same norm
+    N B C H W K       images, batch, channels, height, width, classes
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,70 @@
+"""The registry: a folder of modules is the list of methods, and a contract says what a module must offer.
+
+    kind         folder         entry point                              returns
+    protection   protections/   generate(data, config, tools)            delta(rows) -> (B,3,S,S)
+    purifier     purifiers/     build(data, config, tools)               purify(batch) -> (B,3,S,S)
+    learner      learners/      fit(data, config, tools)                 iterator of Epoch
+
+Every module also has `SOURCE` (paper, arXiv id, algorithm) and `Config` (a `config.Config`); a protection also
+declares `BUDGET` ("linf", "l2", "l0" or "none"). A dotted name loads a foreign module with the same contract.
+"""
+
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+from ue_audit.config import Config, did_you_mean, load_preset, preset_names
+from ue_audit.errors import UsageError
+
+KINDS = {"protection": "protections", "purifier": "purifiers", "learner": "learners"}
+ENTRY = {"protection": "generate", "purifier": "build", "learner": "fit"}
+STAGE = {"protection": "protect", "purifier": "purify", "learner": "evaluate"}
+BUDGETS = ("linf", "l2", "l0", "none")
+
+
+def names(kind: str) -> list[str]:
+    """Methods of a kind, by file name; imports none of them."""
+    folder = Path(__file__).parent / KINDS[kind]
+    return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_"))
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """The module of a method, its contract checked. Raises UsageError."""
+    if "." in name:
+        return _checked(_foreign(name), kind, name)
+    if name not in names(kind):
+        raise UsageError(f"no {kind} named {name!r}", hint=did_you_mean(name, names(kind)))
+    return _checked(importlib.import_module(f"ue_audit.{KINDS[kind]}.{name}"), kind, name)
+
+
+def choose(kind: str, name: str) -> tuple[str, dict[str, object]]:
+    """A method's name and the fields its preset sets: `name` is a module, else a preset with a `method:` line."""
+    if "." in name or name in names(kind):
+        return name, {}
+    stage = STAGE[kind]
+    if name not in preset_names(stage):
+        raise UsageError(
+            f"no {kind} or preset named {name!r}", hint=did_you_mean(name, [*names(kind), *preset_names(stage)])
+        )
+    fields = load_preset(stage, name)
+    return str(fields.pop("method")), fields
+
+
+def _foreign(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"cannot import the method {name!r}: {error}", hint="is it on PYTHONPATH?") from error
+
+
+def _checked(module: ModuleType, kind: str, name: str) -> ModuleType:
+    config = getattr(module, "Config", None)
+    missing = [part for part in ("SOURCE", ENTRY[kind]) if not hasattr(module, part)]
+    if not (isinstance(config, type) and issubclass(config, Config)):
+        missing.append("Config")
+    if kind == "protection" and getattr(module, "BUDGET", None) not in BUDGETS:
+        missing.append("BUDGET")
+    if missing:
+        raise UsageError(f"{name!r} is no {kind}: it lacks {', '.join(missing)}")
+    return module

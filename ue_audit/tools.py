@@ -1,0 +1,111 @@
+"""`Tools`: all a method gets beside its data and its configuration. No paths, no printing, no global state."""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ue_audit.errors import IntegrityError, ResourceError
+from ue_audit.progress import SILENT, Progress
+
+
+class Epoch(NamedTuple):
+    """What a learner yields after each epoch: its number (from 1), mean training loss, and the classifier."""
+
+    number: int
+    loss: float
+    predict: Callable[[torch.Tensor], torch.Tensor]  # (B,3,S,S) in [0,1] -> logits (B,K) float32
+
+
+class Batch(NamedTuple):
+    """What a purifier gets: pixels (B,3,S,S) in [0,1], labels (B,) or None, row numbers, relative paths."""
+
+    x: torch.Tensor
+    labels: torch.Tensor | None
+    rows: torch.Tensor
+    keys: list[str]
+
+
+def substream(seed: int, *names: object) -> int:
+    """A 63-bit seed that depends on nothing but the run's seed and the names: the root of all randomness."""
+    text = "\x1f".join(str(part) for part in (seed, *names))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+class Tools:
+    """Device, named random substreams, progress, arrays and exact resume in the stage's work folder."""
+
+    def __init__(
+        self,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        work: Path | None = None,
+        weights: Mapping[str, Path] | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
+        self.device = torch.device(device)
+        self.seed = seed
+        self.progress = progress
+        self.notes: dict[str, Any] = {}
+        self._work = work
+        self._weights = dict(weights or {})
+        self._saved: dict[str, float] = {}
+
+    def generator(self, *names: object) -> torch.Generator:
+        """A CPU generator for a named substream; equal names give equal numbers on every device."""
+        return torch.Generator().manual_seed(substream(self.seed, *names))
+
+    def note(self, key: str, value: Any) -> None:
+        """Put a fact into the manifest: rounds used, threshold not met, the perceptual guide."""
+        self.notes[key] = value
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """A zeroed array, memory-mapped in the work folder (kept across a resume) or in memory without one."""
+        if self._work is None:
+            return np.zeros(shape, dtype)
+        path = self._work / f"{name}.npy"
+        if path.exists():
+            found = np.lib.format.open_memmap(path, mode="r+")
+            if found.shape == shape and found.dtype == np.dtype(dtype):
+                return found
+        self._work.mkdir(parents=True, exist_ok=True)
+        return np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+
+    def save(self, name: str, state: Callable[[], dict[str, Any]], every: float = 0.0) -> None:
+        """Keep `state()` (tensors and plain values) for `restore`, at most once in `every` seconds."""
+        if self._work is None or time.monotonic() - self._saved.setdefault(name, time.monotonic()) < every:
+            return
+        self._work.mkdir(parents=True, exist_ok=True)
+        draft = self._work / f"{name}.state.tmp"
+        torch.save(state(), draft)
+        draft.replace(self._work / f"{name}.state")
+        self._saved[name] = time.monotonic()
+
+    def restore(self, name: str) -> dict[str, Any] | None:
+        """The last saved state of that name, or None. Raises IntegrityError if it cannot be read."""
+        path = None if self._work is None else self._work / f"{name}.state"
+        if path is None or not path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise IntegrityError(
+                f"the saved state {name!r} cannot be read: {error}", hint="start over with --fresh"
+            ) from error
+        return state
+
+    def weights(self, name: str) -> Path | None:
+        """Where the stage found the weights called `name` ("prior", "lpips"), or None."""
+        return self._weights.get(name)
+
+    def require_weights(self, name: str, hint: str) -> Path:
+        """As `weights`, but missing ones are a ResourceError with the command that gets them."""
+        path = self.weights(name)
+        if path is None:
+            raise ResourceError(f"the weights {name!r} are needed and were not found", hint=hint)
+        return path
