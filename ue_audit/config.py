@@ -1,10 +1,10 @@
 """Configuration: the frozen pydantic base, fractions such as "8/255", safe YAML, presets and overrides."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import pydantic
 import yaml
@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, PlainSerializer
 from ue_audit.errors import UsageError
 
 YAML_BYTES = 2**20
+DEPTH = 8
 
 
 class Config(pydantic.BaseModel):
@@ -51,7 +52,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError(f"aliases are not allowed (line {self.peek_event().start_mark.line + 1})")
+            line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(f"aliases are not allowed (line {line})")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -62,9 +64,11 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_Loader.add_constructor(
-    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, lambda loader, node: loader.construct_mapping(node, deep=True)
-)
+def _construct(loader: _Loader, node: Any) -> Any:
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -80,9 +84,9 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 def _mapping(raw: bytes, where: str) -> dict[str, Any]:
     try:
-        value = yaml.load(raw.decode("utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader with fewer powers)
+        value = yaml.load(raw.decode("utf-8"), Loader=_Loader)  # a SafeLoader with fewer powers
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError, TypeError) as error:
-        raise UsageError(f"{where}: not a YAML mapping: {error}") from error
+        raise UsageError(f"{where}: not a YAML mapping: {' '.join(str(error).split())}") from error
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
@@ -105,7 +109,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """"did you mean 'emn'? known: emn, lsp" for error messages."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
-    listing = f"known: {', '.join(known)}"
+    listing = f"known: {', '.join(known) or 'none'}"
     return f"did you mean {close[0]!r}? {listing}" if close else listing
 
 
@@ -133,20 +137,50 @@ def load_preset(stage: str, name: str) -> dict[str, Any]:
     return load_yaml(presets_root() / stage / f"{name}.yaml")
 
 
+def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` with the values of `above` on top; mappings in both are merged, everything else is replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
+        merged[key] = overlay(below[key], value) if both else value
+    return merged
+
+
+def nest(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """{"prior.preset": "small"} -> {"prior": {"preset": "small"}}: `--set` reaches into nested settings."""
+    nested: dict[str, Any] = {}
+    for key, value in fields.items():
+        if key.count(".") > DEPTH:
+            raise UsageError(f"expected a setting with at most {DEPTH} dots, found {key[:40]!r}…")
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        nested = overlay(nested, value)
+    return nested
+
+
+def dotted(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of nested mappings with its value, outer ones first, inner ones named with dots."""
+    for key, value in fields.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{key}.")
+
+
 def resolve(
     model: type[ConfigT], layers: Mapping[str, Mapping[str, Any]], where: str
 ) -> tuple[ConfigT, dict[str, str]]:
-    """Merge layers (name -> values, weakest first) into `model`; also each field's origin.
+    """Merge layers (name -> values, weakest first) into `model`; also the origin of each field (inner: dotted).
 
     Raises UsageError listing every unknown key and bad value at once.
     """
     values: dict[str, Any] = {}
     origins = dict.fromkeys(model.model_fields, "default")
     for layer, fields in layers.items():
-        values.update(fields)
-        origins.update(dict.fromkeys(fields, layer))
+        given = nest(fields)
+        values = overlay(values, given)
+        origins.update((key, layer) for key, _ in dotted(given))
     try:
-        return model(**values), {key: origins[key] for key in model.model_fields}
+        return model(**values), origins
     except pydantic.ValidationError as error:
         raise UsageError(
             f"{where}: {error.error_count()} setting(s) cannot be used",
@@ -155,8 +189,20 @@ def resolve(
 
 
 def _explain(problem: Any, model: type[Config], origins: Mapping[str, str]) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "(whole)"
-    origin = origins.get(str(problem["loc"][0]), "") if problem["loc"] else ""
+    loc = problem["loc"]
+    key = ".".join(str(part) for part in loc) or "(whole)"
+    origin = origins.get(key) or (origins.get(str(loc[0]), "") if loc else "")
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {did_you_mean(key, model.model_fields)}"
-    return f"{key} = {problem['input']!r} ({origin}): {problem['msg']}"
+        return f"{key}: unknown key; {did_you_mean(str(loc[-1]), _fields(model, loc[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{key}: needed, and not given"
+    return f"{key} = {problem['input']!r} ({origin}): {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _fields(model: Any, loc: Iterable[Any]) -> Iterable[str]:
+    """The field names of the model that sits at `loc` inside `model`."""
+    for part in loc:
+        inner = getattr(model, "model_fields", {}).get(part)
+        kinds = [model] if inner is None else [inner.annotation, *get_args(inner.annotation)]
+        model = next((kind for kind in kinds if hasattr(kind, "model_fields")), model)
+    return list(getattr(model, "model_fields", {}))

@@ -11,10 +11,12 @@ declares `BUDGET` ("linf", "l2", "l0" or "none"). A dotted name loads a foreign 
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NamedTuple
 
-from ue_audit.config import Config, did_you_mean, load_preset, preset_names
+from ue_audit.config import Config, did_you_mean, load_preset, preset_names, resolve
 from ue_audit.errors import UsageError
 
 KINDS = {"protection": "protections", "purifier": "purifiers", "learner": "learners"}
@@ -49,6 +51,23 @@ def choose(kind: str, name: str) -> tuple[str, dict[str, object]]:
         )
     fields = load_preset(stage, name)
     return str(fields.pop("method")), fields
+
+
+class Chosen(NamedTuple):
+    """A method ready to run: its name, its module, its resolved configuration and where each value came from."""
+
+    name: str
+    module: ModuleType
+    config: Any
+    origins: dict[str, str]
+
+
+def configure(kind: str, name: str, layers: Mapping[str, Mapping[str, Any]]) -> Chosen:
+    """Load the method or preset `name` and resolve its configuration: default < preset < `layers`, in order."""
+    method, fields = choose(kind, name)
+    module = load(kind, method)
+    config, origins = resolve(module.Config, {"preset": fields, **layers}, f"{kind} {name!r}")
+    return Chosen(method, module, config, origins)
 
 
 def _foreign(name: str) -> ModuleType:

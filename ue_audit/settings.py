@@ -3,28 +3,74 @@
 `layers` holds the method's own settings, weakest first: {"preset": {...}, "file": {...}, "flag": {...}}.
 """
 
+import json
+import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ue_audit.config import Config
 
 Layers = dict[str, dict[str, Any]]
 
 
-class StageSettings(Config):
-    """What every stage shares."""
+def parse_share(value: object) -> object:
+    """"1%" -> 0.01; anything else is passed on to pydantic."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            return float(value.strip()[:-1]) / 100
+        except ValueError as error:
+            raise ValueError(f"expected a share such as 0.01 or 1%, found {value!r}") from error
+    return value
 
-    output: Path | None = None
-    layers: Layers = Field(default_factory=dict)
+
+Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise ValueError("expected auto, cpu, cuda, cuda:N or mps")
+    return value
+
+
+Device = Annotated[str, AfterValidator(_device)]
+
+
+class Plan(Config):
+    """What a stage would do, for --dry-run: nothing has been written when it is known."""
+
+    stage: str = ""
+    output: str = ""
+    images: int
+    classes: int = 0
+    refused: int = 0
+    shards: int = 0
+    output_bytes: int = 0
+    free_bytes: int = 0
+    seconds_estimate: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Running(Config):
+    """How to run, for every stage and for a whole audit."""
+
     seed: int = Field(0, ge=0)
-    device: str = "auto"
+    device: Device = "auto"
     limit: int | None = Field(None, ge=1)
     fresh: bool = False
     cache: Path | None = None
     on_bad: Literal["stop", "skip"] = "stop"
-    max_bad: float = Field(0.01, ge=0, le=1)
+    max_bad: Share = 0.01
+
+
+class StageSettings(Running):
+    """What every stage shares."""
+
+    output: Path | None = None
+    layers: Layers = Field(default_factory=dict)
 
 
 class ProtectSettings(StageSettings):
@@ -87,3 +133,52 @@ def base_name(folder: Path) -> str:
     """`data/` -> "data"; `data/train` -> "data", since `train` names a part and not a set."""
     folder = folder.resolve()
     return folder.parent.name if folder.name in ("train", "test", "val", "raw") else folder.name
+
+
+POSITIONAL = ("source", "raw", "folders", "evaluation")
+SPELLED = {"output": "-o", "learners": "--learner", "start": "--from"}
+PASSING = {"fresh", "cache"}  # how a run was asked for, not what was made
+
+
+def recorded(settings: Config) -> dict[str, Any]:
+    """The settings as a manifest keeps them: all that says what was made."""
+    return settings.model_dump(mode="json", exclude=PASSING)
+
+
+def command(verb: str, settings: Config) -> str:
+    """The line that asks for these settings, ready to paste; what equals its default is left out.
+
+    A file and --set become one list of --set, so that the line stands on its own.
+    """
+    words, places = ["ue-audit", verb], []
+    for field, info in type(settings).model_fields.items():
+        value = getattr(settings, field)
+        if field in POSITIONAL:
+            places += [str(path) for path in (value if isinstance(value, tuple) else [value])]
+        elif value != info.get_default(call_default_factory=True) and not _implied(field, settings):
+            words += list(_words(field, value))
+    return shlex.join([*words, *places])
+
+
+def _implied(field: str, settings: Any) -> bool:
+    return field == "output" and settings.model_copy(update={"output": None}).place() == settings.output
+
+
+def _words(field: str, value: Any) -> Iterator[str]:
+    if field == "layers":
+        for key, part in (item for fields in value.values() for item in fields.items()):
+            yield from ("--set", f"{key}={part if isinstance(part, str) else json.dumps(part)}")
+    elif isinstance(value, bool):
+        yield f"--{field if value else 'no-' + field}".replace("_", "-")
+    else:
+        for part in value if isinstance(value, tuple) else [value]:
+            yield from (SPELLED.get(field, f"--{field.replace('_', '-')}"), str(part))
+
+
+MODELS: dict[str, type[Config]] = {
+    "protect": ProtectSettings,
+    "train-prior": TrainPriorSettings,
+    "purify": PurifySettings,
+    "evaluate": EvaluateSettings,
+    "report": ReportSettings,
+}

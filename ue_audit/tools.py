@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ue_audit.errors import IntegrityError, ResourceError
+from ue_audit.errors import IntegrityError, ResourceError, UsageError
 from ue_audit.progress import SILENT, Progress
 
 
@@ -109,3 +109,18 @@ class Tools:
         if path is None:
             raise ResourceError(f"the weights {name!r} are needed and were not found", hint=hint)
         return path
+
+
+def pick_device(name: str) -> torch.device:
+    """"auto" is the first accelerator, else the CPU; a device asked for and missing is a ResourceError."""
+    mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device expects auto, cpu, cuda, cuda:n or mps, found {name!r}") from error
+    there = {"cpu": True, "cuda": torch.cuda.device_count() > (device.index or 0), "mps": mps}
+    if not there.get(device.type, False):
+        raise ResourceError(f"the device {name!r} was asked for and is not there", hint="use --device auto")
+    return device

@@ -1,4 +1,4 @@
-"""The diffusion prior: `schedule` (the tables), `unet` (the network), `prior` (training, files), `sampling` (steps).
+"""The diffusion prior: tables, network, use and file (`prior`), training (`fit`), samplers.
 
 Pixels are [-1,1] inside this folder, timesteps count t = 1..T as in the papers, and alpha_bar(0) = 1.
 """

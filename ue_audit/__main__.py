@@ -1,0 +1,7 @@
+"""`python -m ue_audit`."""
+
+import sys
+
+from ue_audit.cli import main
+
+sys.exit(main())

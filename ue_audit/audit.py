@@ -1,0 +1,104 @@
+"""What an audit file says: folders, protections, prior, purifiers, evaluation. Unknown keys are refused.
+
+    name: pets
+    source: {clean: data, raw: raw}         # paths count from the folder of the file
+    protections: [emn, {method: lsp, set: {eps: 8/255}}]
+    evaluation: {seeds: 3}
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from ue_audit.config import Config, did_you_mean, load_preset, load_yaml, overlay, preset_names, resolve
+from ue_audit.errors import UsageError
+from ue_audit.settings import EvaluateSettings, Running, TrainPriorSettings
+
+
+class Choice(Config):
+    """A method or preset with settings of its own; in a file, a bare name will do."""
+
+    method: str
+    name: str = ""
+    set: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return self.name or self.method.rpartition(".")[2]
+
+
+Choices = Annotated[
+    tuple[Annotated[Choice, BeforeValidator(lambda v: {"method": v} if isinstance(v, str) else v)], ...],
+    Field(min_length=1),
+]
+
+
+class Source(Config):
+    """The owner's folders: clean images (class folders, or train/ test/ val/) and unprotected raw ones."""
+
+    clean: Path | None = None
+    raw: Path | None = None
+    test: Path | None = None
+    val: Path | None = None
+
+
+class PriorChoice(Config):
+    """The attacker's prior: trained on `source.raw` with a preset, or a file that is there already."""
+
+    preset: str = TrainPriorSettings.model_fields["preset"].default
+    file: Path | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+class Evaluation(Config):
+    """What is trained on every set."""
+
+    learners: tuple[str, ...] = EvaluateSettings.model_fields["learners"].default
+    seeds: int = Field(default=EvaluateSettings.model_fields["seeds"].default, ge=1)
+    noise_control: bool = True
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+class AuditSettings(Running):
+    """One audit, as its YAML file says it."""
+
+    name: str = Field("audit", pattern=r"^\w[\w.-]*$")
+    source: Source = Source()
+    size: int | None = Field(None, ge=8)
+    protections: Choices = (Choice(method="emn"),)
+    prior: PriorChoice = PriorChoice()
+    purifiers: Choices = (Choice(method="jcdp"), Choice(method="ddpm"))
+    ceilings: bool = True
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    images: bool = True
+
+
+def load(name: str, flags: Mapping[str, Any]) -> tuple[AuditSettings, dict[str, str]]:
+    """The audit in a YAML file, or the audit preset of that name, with `flags` on top. Raises UsageError."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        layers = {"file": _anchored(load_yaml(path), path.parent)}
+    elif name in preset_names("audits"):
+        layers = {"preset": load_preset("audits", name)}
+    else:
+        hint = did_you_mean(name, preset_names("audits"))
+        raise UsageError(f"no audit file and no audit preset named {name!r}", hint=hint)
+    audit, origins = resolve(AuditSettings, {**layers, "flag": flags}, f"audit {name!r}")
+    for kind, choices in (("protections", audit.protections), ("purifiers", audit.purifiers)):
+        labels = [choice.label for choice in choices]
+        if len(set(labels)) < len(labels):
+            raise UsageError(f"two {kind} have the same name: {', '.join(labels)}", hint="give one a `name:`")
+    return audit, origins
+
+
+def _anchored(fields: dict[str, Any], base: Path) -> dict[str, Any]:
+    """The fields of an audit file with its relative paths counted from `base`."""
+    anchored = dict(fields)
+    for key in ("source", "prior"):
+        if isinstance(fields.get(key), dict):
+            names = ("file",) if key == "prior" else tuple(Source.model_fields)
+            paths = {k: str(base / v) for k, v in fields[key].items() if k in names and isinstance(v, str)}
+            anchored = overlay(anchored, {key: paths})
+    return anchored

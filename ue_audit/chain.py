@@ -1,0 +1,162 @@
+"""Stages in order: `run AUDIT.yaml` and `demo`. A stage whose output is up to date says so and is skipped.
+
+    protect (each protection) → train-prior → purify (each purifier, on each protected set and, for its ceiling,
+    on the clean one) → evaluate → report
+
+Outputs land in one folder, `<name>.audit/` unless told.
+"""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ue_audit import manifest, methods, shards
+from ue_audit.audit import AuditSettings, Choice, Source
+from ue_audit.config import Config, load_preset, resolve
+from ue_audit.errors import UsageError
+from ue_audit.progress import SILENT, Progress
+from ue_audit.settings import (
+    EvaluateSettings,
+    ProtectSettings,
+    PurifySettings,
+    ReportSettings,
+    Running,
+    TrainPriorSettings,
+    base_name,
+    command,
+)
+
+AnySettings = ProtectSettings | TrainPriorSettings | PurifySettings | EvaluateSettings | ReportSettings
+
+
+class Step(NamedTuple):
+    """One stage of an audit, ready to run."""
+
+    stage: str
+    settings: AnySettings
+
+
+def steps(audit: AuditSettings, folder: Path) -> list[Step]:
+    """Every stage of the audit in order, its output in `folder`. Raises UsageError if a folder is not named."""
+    clean = audit.source.clean
+    if clean is None:
+        raise UsageError("the audit names no clean images", hint="add `source: {clean: FOLDER}`, or name it")
+    shared: dict[str, Any] = {name: getattr(audit, name) for name in Running.model_fields}
+    shared["size"] = audit.size
+    prior, training = _prior(audit, folder, shared)
+
+    def treat(source: Path, choice: Choice, stage: str = "purify") -> Step:
+        output = folder / f"{base_name(source)}.{choice.label}"
+        layers = {"file": choice.set}
+        chosen: dict[str, Any] = {"source": source, "method": choice.method, "layers": layers, "output": output}
+        if stage == "protect":
+            return Step(stage, ProtectSettings(**chosen, **shared))
+        return Step(stage, PurifySettings(prior=prior, **chosen, **shared))
+
+    protects = [treat(clean, choice, "protect") for choice in audit.protections]
+    protected = [step.settings.place() for step in protects]
+    ceilings = [clean] if audit.ceilings else []
+    purifies = [treat(source, choice) for source in [*protected, *ceilings] for choice in audit.purifiers]
+    sets = (clean, *protected, *(step.settings.place() for step in purifies))
+    return [*protects, *training, *purifies, *_endings(audit, folder / base_name(clean), sets, shared)]
+
+
+def _prior(audit: AuditSettings, folder: Path, shared: dict[str, Any]) -> tuple[Path, list[Step]]:
+    """Where the prior is or will be, and the step that trains it unless it is there."""
+    if audit.prior.file is not None:
+        return audit.prior.file, []
+    raw = audit.source.raw
+    if raw is None:
+        raise UsageError(
+            "the audit names neither raw images nor a prior",
+            hint="add `source: {raw: FOLDER}` or `prior: {file: FILE}`, or --set source.raw=FOLDER",
+        )
+    output = folder / f"{base_name(raw)}.prior.ckpt"
+    layers = {"file": audit.prior.set}
+    settings = TrainPriorSettings(raw=raw, preset=audit.prior.preset, output=output, layers=layers, **shared)
+    return output, [Step("train-prior", settings)]
+
+
+def _endings(audit: AuditSettings, base: Path, sets: tuple[Path, ...], shared: dict[str, Any]) -> list[Step]:
+    """evaluate and report, for all sets at once: the clean images and recipes of all protections are the same."""
+    output, report = base.with_name(f"{base.name}.eval"), base.with_name(f"{base.name}.report")
+    evaluation = EvaluateSettings(
+        folders=sets,
+        learners=audit.evaluation.learners,
+        seeds=audit.evaluation.seeds,
+        noise_control=audit.evaluation.noise_control,
+        layers={"file": audit.evaluation.set},
+        test=audit.source.test,
+        val=audit.source.val,
+        output=output,
+        **shared,
+    )
+    ending = ReportSettings(evaluation=output, output=report, images=audit.images, fresh=audit.fresh)
+    return [Step("evaluate", evaluation), Step("report", ending)]
+
+
+# -- running -----------------------------------------------------------------------------------------------
+
+
+def perform(step: Step, progress: Progress = SILENT) -> Path:
+    """Run one stage; its output. The lock is taken before the stage, which loads torch, is imported."""
+    with shards.lock(step.settings.place()):
+        path: Path = _module(step.stage).run(step.settings, progress)
+    return path
+
+
+def plan(step: Step, progress: Progress = SILENT) -> Any:
+    """The stage's `settings.Plan`; writes nothing."""
+    return _module(step.stage).plan(step.settings, progress)
+
+
+def _module(stage: str) -> Any:
+    return importlib.import_module(f"ue_audit.{stage.replace('-', '_')}")
+
+
+def run(todo: list[Step], progress: Progress = SILENT) -> Path:
+    """Run the steps in order; the output of the last."""
+    for number, step in enumerate(todo, 1):
+        progress.say(f"[{number}/{len(todo)}] {command(*step)}")
+        path = perform(step, progress)
+    return path
+
+
+def state(step: Step) -> str:
+    """"complete", "begun" or "to do", judged by what lies at the step's place."""
+    if manifest.find(step.settings.place()) is not None:
+        return "complete"
+    return "begun" if step.settings.place().exists() else "to do"
+
+
+def survival_low(report: Path) -> float | None:
+    """The lower end of the survival in a report; None where it has no interval."""
+    verdict = json.loads((report / "report.json").read_bytes())["verdict"]
+    low: float | None = (verdict["survival"] or {}).get("low")
+    return low
+
+
+def resolved(step: Step) -> list[tuple[str, Config, dict[str, str]]]:
+    """The stage's settings and its method's configuration, with the origin of each value. Loads the method."""
+    given = dict.fromkeys(step.settings.model_fields_set, "flag")
+    layers = getattr(step.settings, "layers", {})
+    found: list[tuple[str, Config, dict[str, str]]] = [("settings", step.settings, given)]
+    if isinstance(step.settings, TrainPriorSettings):
+        from ue_audit.diffusion.prior import PriorConfig  # loads torch
+
+        preset = {"preset": load_preset(step.stage, step.settings.preset)}
+        return [*found, ("prior", *resolve(PriorConfig, {**preset, **layers}, step.stage))]
+    for kind in (kind for kind, stage in methods.STAGE.items() if stage == step.stage):
+        for name in getattr(step.settings, "learners", None) or [getattr(step.settings, "method", "")]:
+            chosen = methods.configure(kind, name, layers)
+            found.append((f"{kind} {chosen.name}", chosen.config, chosen.origins))
+    return found
+
+
+def own_folder(audit: AuditSettings) -> list[str]:
+    """The five commands of this audit for a reader's own `data/` and `raw/`."""
+    source = Source(clean=Path("data"), raw=Path("raw"))
+    first = {"protections": audit.protections[:1], "purifiers": audit.purifiers[:1]}
+    own = audit.model_copy(update={"source": source, "ceilings": False, **first})
+    return [command(*step) for step in steps(own, Path())]

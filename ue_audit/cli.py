@@ -1,0 +1,158 @@
+"""The command line: which commands there are, which options each takes, and how every run ends.
+
+Imports little and never torch, so that help, a wrong option and a locked folder answer at once: what a command does
+is in `commands`, imported when one is called.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+
+from ue_audit import __version__, failures
+from ue_audit.options import INTAKE, RUN, SHOW, STAGE, Given, takes
+
+app = typer.Typer(
+    help="How much of an image protection survives a determined attacker?  Start with: ue-audit demo",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _command(name: str, *options: str) -> Callable[[Callable[[Given], None]], Callable[..., None]]:
+    """Declare a command: its options by name; the first line of its docstring stands in the list of commands."""
+
+    def declare(body: Callable[[Given], None]) -> Callable[..., None]:
+        summary = (body.__doc__ or "").partition("\n")[0]
+        command: Callable[..., None] = app.command(name, short_help=summary)(takes(*options)(body))
+        return command
+
+    return declare
+
+
+def _commands() -> Any:
+    from ue_audit import commands
+
+    return commands
+
+
+@_command("protect", "images", "protection", "resize_output", *STAGE)
+def protect(given: Given) -> None:
+    """Add a protection to images, within its budget.
+
+    ue-audit protect data/
+    ue-audit protect --method lsp --set eps=8/255 -o protected data/
+    """
+    _commands().stage("protect", given)
+
+
+@_command("train-prior", "raw", "preset", "start", *STAGE)
+def train_prior(given: Given) -> None:
+    """Train the attacker's diffusion prior on raw, unprotected images.
+
+    ue-audit train-prior raw/
+    ue-audit train-prior --from other.ckpt -o mine.ckpt raw/
+    """
+    _commands().stage("train-prior", given)
+
+
+@_command("purify", "protected", "prior", "purifier", "clean", *STAGE)
+def purify(given: Given) -> None:
+    """Play the attacker: take a protection out of images.
+
+    ue-audit purify --prior raw.prior.ckpt
+    ue-audit purify --prior raw.prior.ckpt --method ddpm data.emn/
+    """
+    _commands().stage("purify", given)
+
+
+@_command("evaluate", "folders", "learners", "seeds", "test", "val", "clean", "no_noise_control", *STAGE)
+def evaluate(given: Given) -> None:
+    """Train on clean, protected and purified images; test on clean ones.
+
+    ue-audit evaluate
+    ue-audit evaluate --seeds 5 --test data/test data/train data.emn data.emn.jcdp
+    """
+    _commands().stage("evaluate", given)
+
+
+@_command("report", "evaluation", "output", "no_images", "fail_under", "fresh", "show_config", "dry_run", *SHOW)
+def report(given: Given) -> None:
+    """The verdict: what is left of the protection, and what the cheapest attack costs.
+
+    ue-audit report
+    ue-audit report --fail-under 0.4 --json data.eval
+    """
+    _commands().stage("report", given)
+
+
+@_command("run", "audit", "source", "seeds", "set", "size", *INTAKE, *RUN)
+def run(given: Given) -> None:
+    """A whole audit from one file or preset; what is up to date is skipped.
+
+    ue-audit run audit.yaml
+    ue-audit run standard data/ --set source.raw=raw/
+    """
+    _commands().run(given)
+
+
+@_command("demo", "quick", "seeds", "set", *RUN)
+def demo(given: Given) -> None:
+    """An audit of built-in real images, on a CPU, in minutes.
+
+    ue-audit demo
+    ue-audit demo --quick -o /tmp/demo
+    """
+    _commands().demo(given)
+
+
+@_command("verify", "outputs", "chain", *SHOW)
+def verify(given: Given) -> None:
+    """Check outputs: hashes, missing and extra files, budgets, lineage.
+
+    ue-audit verify data.emn
+    ue-audit verify --chain data.report
+    """
+    _commands().verify(given)
+
+
+@_command("list", "kind", *SHOW)
+def list_names(given: Given) -> None:
+    """Methods and presets, each with one line about it.
+
+    ue-audit list
+    ue-audit list protections
+    """
+    _commands().list_names(given)
+
+
+@_command("doctor", *SHOW)
+def doctor(given: Given) -> None:
+    """What this machine has: versions, devices, weights, disk.
+
+    ue-audit doctor
+    ue-audit doctor --json
+    """
+    _commands().doctor(given)
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    if version:
+        typer.echo(f"ue-audit {__version__}")
+        raise typer.Exit
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; its exit code. Every error ends here."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    with failures.signals():
+        try:
+            return int(app(args=words or ["--help"], prog_name="ue-audit", standalone_mode=False) or 0)
+        except BaseException as error:
+            failure = failures.explain(error, words)
+    from ue_audit import screen
+
+    screen.failed(failure, as_json="--json" in words, verbose="-v" in words or "--verbose" in words)
+    return failure.exit_code

@@ -1,0 +1,148 @@
+"""What each command does, once its options are read: settings, stage or chain, closing words."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ue_audit import audit, chain, manifest, screen
+from ue_audit import demo as images
+from ue_audit import doctor as examination
+from ue_audit.config import did_you_mean, parse_set
+from ue_audit.errors import UsageError
+from ue_audit.options import Given, Modes, modes, settings
+from ue_audit.rendering import terminal
+from ue_audit.rendering.text import safe
+from ue_audit.settings import MODELS, command
+
+FEEDS = {"purify": ("source", "protect"), "evaluate": ("folders", "purify"), "report": ("evaluation", "evaluate")}
+"""Where a stage's input is written, and the stage whose newest output it is when none is named."""
+
+
+def stage(name: str, given: Given) -> None:
+    """One stage, from its options to its closing panel."""
+    mode, bound = modes(given), given.pop("fail_under", None)
+    _take_newest(name, given, mode)
+    step = chain.Step(name, settings(name, MODELS[name], given))
+    if mode.show_config:
+        screen.show_config(mode, chain.resolved(step))
+        return
+    with screen.progress(mode) as progress:
+        if mode.dry_run:
+            plan = chain.plan(step, progress)
+            lines = terminal.escaped("\n".join(terminal.plan_lines(plan)))
+            screen.result(mode, {"command": name, "plan": plan.model_dump(mode="json")}, lines)
+            return
+        path = chain.perform(step, progress)
+    if bound is None:
+        _closing(mode, name, path)
+    else:
+        _gate(mode, path, bound)
+
+
+def _take_newest(name: str, given: Given, mode: Modes) -> None:
+    field, before = FEEDS.get(name, ("", ""))
+    if field and field not in given:
+        found = manifest.newest(before)
+        screen.say(mode, f"{name}: using {found}, the newest output of {before}")
+        given[field] = (found,) if name == "evaluate" else found
+
+
+def _closing(mode: Modes, title: str, path: Path, **more: Any) -> None:
+    """The closing panel of an output; all of it comes from its manifest."""
+    m = manifest.read(path)
+    document = {"command": title, "output": str(path), "status": m.status, "summary": m.summary}
+    document |= {"warnings": m.warnings, "next": m.next, **more}
+    end = terminal.Closing(str(path), m.summary, tuple(m.warnings), m.next)
+    screen.result(mode, document, terminal.closing(title, end, panel=terminal.console().is_terminal), path)
+
+
+def _gate(mode: Modes, path: Path, bound: float) -> None:
+    """The closing panel, and the lower end of survival held against --fail-under: exit 1 if it is below."""
+    low = chain.survival_low(path)
+    passed = low is not None and low >= bound
+    _closing(mode, "report", path, gate={"bound": bound, "low": low, "passed": passed})
+    found = "no interval" if low is None else f"{low:.3f}"
+    screen.say(mode, f"gate {'passed' if passed else 'failed'}: survival {bound:g} asked for, lower end {found}")
+    if not passed:
+        raise typer.Exit(1)
+
+
+# -- whole audits ------------------------------------------------------------------------------------------
+
+
+def run(given: Given) -> None:
+    """The audit of a file or preset."""
+    mode, output = modes(given), given.pop("output", None)
+    asked, origins = audit.load(given.pop("audit"), _audit_flags(given))
+    _audit(mode, "run", asked, origins, output or Path(f"{asked.name}.audit"))
+
+
+def demo(given: Given) -> None:
+    """The audit of the built-in images, and the commands for the user's own."""
+    mode, folder = modes(given), given.pop("output", Path("ue-audit-demo"))
+    preset, data = "demo-quick" if given.pop("quick", False) else "demo", folder / "data"
+    given["source"] = data
+    asked, origins = audit.load(preset, {"source.raw": data / "raw", **_audit_flags(given)})
+    if not (mode.show_config or mode.dry_run):
+        images.unpack(data)
+    _audit(mode, "demo", asked, origins, folder)
+    if not (mode.show_config or mode.dry_run or mode.json or mode.quiet):
+        lines = ["the same for your own images in data/ and raw/:", *chain.own_folder(asked)]
+        screen.result(mode, {}, "\n  ".join(safe(line) for line in lines))
+
+
+def _audit_flags(given: Given) -> dict[str, Any]:
+    """Options by the dotted names of an audit's settings, `--set` below the options themselves."""
+    names = {"source": "source.clean", "seeds": "evaluation.seeds"}
+    below = parse_set(given.pop("set", []))
+    return {**below, **{names.get(name, name): value for name, value in given.items()}}
+
+
+def _audit(mode: Modes, title: str, asked: audit.AuditSettings, origins: dict[str, str], folder: Path) -> None:
+    if mode.show_config:
+        screen.show_config(mode, [("audit", asked, origins)])
+        return
+    steps = chain.steps(asked, folder)
+    if mode.dry_run:
+        states = [{"command": command(*step), "state": chain.state(step)} for step in steps]
+        lines = [f"{state['state']:9} {safe(state['command'])}" for state in states]
+        screen.result(mode, {"command": title, "steps": states}, "\n".join([*lines, "nothing was written"]))
+        return
+    with screen.progress(mode) as progress:
+        path = chain.run(steps, progress)
+    _closing(mode, title, path, steps=[command(*step) for step in steps])
+
+
+# -- looking -----------------------------------------------------------------------------------------------
+
+
+def verify(given: Given) -> None:
+    """Problems of each output; exit 4 if there are any."""
+    mode, whole = modes(given), given.pop("chain", False)
+    lines, found = [], []
+    for path in given["outputs"]:
+        checked = manifest.verify(path, chain=whole)
+        problems = [(problem.path, problem.what) for problem in checked.problems]
+        lines += terminal.verification_lines(path, checked.checked, problems)
+        listed = [{"path": place, "what": what} for place, what in problems]
+        found.append({"output": str(path), "checked": checked.checked, "problems": listed})
+    screen.result(mode, {"command": "verify", "outputs": found}, "\n".join(safe(line) for line in lines))
+    if any(output["problems"] for output in found):
+        raise typer.Exit(4)
+
+
+def list_names(given: Given) -> None:
+    """Methods and presets."""
+    mode, kind = modes(given), given.get("kind")
+    found = examination.catalogue()
+    if kind is not None and kind not in found:
+        raise UsageError(f"nothing called {kind!r} to list", hint=did_you_mean(kind, found))
+    found = found if kind is None else {kind: found[kind]}
+    screen.result(mode, {"command": "list", **found}, terminal.table(found))
+
+
+def doctor(given: Given) -> None:
+    """What this machine has."""
+    mode, found = modes(given), examination.examine()
+    screen.result(mode, {"command": "doctor", **found}, terminal.table(found))

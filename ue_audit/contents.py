@@ -1,0 +1,189 @@
+"""Is a folder what its sums, records and manifest say: files, hashes, pixels, and budgets against the source."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ue_audit.decoding import BadImage, Pixels, decode, pixels_sha256, resized
+from ue_audit.digests import sums, tree_digest
+from ue_audit.lineage import locate
+from ue_audit.statement import JOURNAL, MANIFEST, RECORDS, SUMS, Budget, Manifest
+from ue_audit.verify import Verification
+
+RECORDED = 1e-6  # how closely a recorded distance is repeated
+
+
+class Record(NamedTuple):
+    """What verification needs of a record; kept small, since there may be many."""
+
+    sha256: str
+    pixels_sha256: str | None
+    shape: tuple[Any, Any]
+    source: str | None
+    source_sha256: str | None
+    distances: tuple[float | None, float | None]
+
+
+class Folder:
+    """The checks of one output folder."""
+
+    def __init__(self, root: Path, manifest: Manifest | None, found: Verification, label: str, chain: bool) -> None:
+        self.root, self.manifest, self.found, self.label = root, manifest, found, label
+        self.records = self._records()
+        self.sources = self._sources() if chain else None
+
+    def problem(self, path: str, what: str) -> None:
+        self.found.add(f"{self.label}{path}", what)
+
+    def check(self) -> None:
+        before = len(self.found.problems)
+        written = self._written()
+        actual = {path: self._hash(path, file) for path, file in self._files(set(written))}
+        self.found.checked += len(actual)
+        for path in sorted(written.keys() - actual.keys()):
+            self.problem(path, "is missing")
+        for path, digest in actual.items():
+            if path in written and written[path] != digest:
+                self.problem(path, "was changed")
+        for path in sorted(self.records.keys() - written.keys()):
+            self.problem(path, f"has a record and no line in {SUMS}")
+        self._summed(actual, before)
+
+    def used_sources(self) -> dict[str, str]:
+        """source path -> sha256 of every image this folder was made from, as its records have it."""
+        found = self.records.values()
+        return {r.source: r.source_sha256 for r in found if r.source is not None and r.source_sha256 is not None}
+
+    def _summed(self, actual: dict[str, str], before: int) -> None:
+        """The sums file byte for byte, and the digests in the manifest; the cause is named once."""
+        place = self.root / SUMS
+        if not place.is_file():
+            self.problem(SUMS, "is missing")
+        elif len(self.found.problems) == before and place.read_bytes() != sums(actual.items()):
+            self.problem(SUMS, "was changed")
+        if self.manifest is None or len(self.found.problems) != before:
+            return
+        files = {path: digest for path, digest in actual.items() if not path.startswith("ue-audit.")}
+        tree = tree_digest(files.items() or [(RECORDS, actual.get(RECORDS, ""))])
+        if tree != self.manifest.tree or actual.get(RECORDS) != self.manifest.records_sha256:
+            self.problem(MANIFEST, "names other files than these")
+
+    def _written(self) -> dict[str, str]:
+        """path -> sha256 as the sums file has it; without a readable one, as the records have it."""
+        try:
+            lines = (self.root / SUMS).read_text("utf-8").split("\n")
+        except (OSError, UnicodeDecodeError):
+            lines = [f"{record.sha256}  {path}" for path, record in self.records.items()]
+            lines += [f"  {name}" for name in (RECORDS, MANIFEST)]
+        pairs = (line.partition("  ") for line in lines if line)
+        return {path: digest for digest, _, path in pairs if path}
+
+    def _records(self) -> dict[str, Record]:
+        records: dict[str, Record] = {}
+        try:
+            with (self.root / RECORDS).open("rb") as lines:
+                for line in lines:
+                    value = json.loads(line)
+                    if value.get("sha256") is not None:
+                        records[value["path"]] = _small(value)
+        except OSError as error:
+            self.problem(RECORDS, f"cannot be read: {error.strerror}")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            self.problem(RECORDS, f"is damaged: {error}")
+        return records
+
+    def _files(self, expected: set[str]) -> Iterator[tuple[str, Path]]:
+        """Regular files that are expected; everything else is a problem."""
+        folders = {path[: at + 1] for path in expected for at, letter in enumerate(path) if letter == "/"}
+        waiting = [""]
+        while waiting:
+            below = waiting.pop()
+            for item in sorted(os.scandir(self.root / below), key=lambda item: item.name):
+                path = f"{below}{item.name}"
+                if item.is_symlink():
+                    self.problem(path, "is a link; none was written")
+                elif item.is_dir():
+                    if f"{path}/" in folders:
+                        waiting.append(f"{path}/")
+                    else:
+                        self.problem(path, "is an extra folder")
+                elif not item.is_file() or (path not in expected and path != SUMS):
+                    hint = "; run the command again to end its work" if path == JOURNAL else ""
+                    self.problem(path, f"is an extra file{hint}")
+                elif path != SUMS:
+                    yield path, Path(item.path)
+
+    def _hash(self, path: str, file: Path) -> str:
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            self.problem(path, f"cannot be read: {error.strerror}")
+            return ""
+        digest, record = hashlib.sha256(data).hexdigest(), self.records.get(path)
+        if record is not None and record.pixels_sha256 is not None and digest == record.sha256:
+            self._check_pixels(path, record, data)
+        elif record is not None and digest != record.sha256:
+            self.problem(path, "is not the file its record was written for")
+        return digest
+
+    def _check_pixels(self, path: str, record: Record, data: bytes) -> None:
+        try:
+            pixels = decode(data).pixels
+        except BadImage as bad:
+            return self.problem(path, bad.message)
+        if pixels_sha256(pixels) != record.pixels_sha256 or record.shape != (pixels.shape[1], pixels.shape[0]):
+            self.problem(path, "its pixels or size are not those of its record")
+        if self.sources is not None and record.source is not None:
+            self._check_budget(path, record, pixels)
+        return None
+
+    # -- budgets, against the pixels of the source ---------------------------------------------------------------
+
+    def _sources(self) -> Path | None:
+        if self.manifest is None or self.manifest.budget is None:
+            return None
+        source = self.manifest.dependency("source")
+        return None if source is None else locate(self.root, source)
+
+    def _check_budget(self, path: str, record: Record, pixels: Pixels) -> None:
+        assert self.sources is not None and self.manifest is not None and self.manifest.budget is not None
+        try:
+            source = decode(self.sources / str(record.source))
+        except BadImage as bad:
+            return self.problem(path, f"its source {record.source} is {bad.reason}")
+        if source.sha256 != record.source_sha256:
+            return self.problem(path, f"its source {record.source} has changed")
+        clean = source.pixels
+        if clean.shape != pixels.shape and self.manifest.settings.get("resize_output"):
+            clean = resized(clean, pixels.shape[1], pixels.shape[0])
+        if clean.shape != pixels.shape:
+            return self.problem(path, f"has not the size of its source {record.source}")
+        for what in _over(pixels, clean, self.manifest.budget, record):
+            self.problem(path, what)
+        return None
+
+
+def _small(value: dict[str, Any]) -> Record:
+    return Record(
+        value["sha256"],
+        value.get("pixels_sha256"),
+        (value.get("width"), value.get("height")),
+        value.get("source"),
+        value.get("source_sha256"),
+        (value.get("linf"), value.get("l2")),
+    )
+
+
+def _over(y: Pixels, x: Pixels, budget: Budget, record: Record) -> Iterator[str]:
+    """What is wrong with a change: over the budget, or not as recorded (linf in levels, l2 in [0,1] units)."""
+    if not budget.holds(x, y):
+        found, limit = budget.measure(x, y), budget.at(*x.shape[:2])
+        scale = 255 if budget.norm == "linf" else 1
+        yield f"was changed by an {budget.norm} of {found * scale:g}; the budget is {limit * scale:g}"
+    for norm, scale, recorded in zip(("linf", "l2"), (255, 1), record.distances, strict=True):
+        measured = Budget(norm=norm, limit=0).measure(x, y) * scale  # type: ignore[arg-type]
+        if recorded is not None and abs(recorded - measured) > RECORDED * max(1.0, measured):
+            yield f"its record says {norm} {recorded:g}, measured {measured:g}"

@@ -1,0 +1,249 @@
+"""The prior: a noise predictor trained on raw, unlabelled images, and the one file it lives in.
+
+Purification only ever looks at t <= t_purify, so a prior is trained on t = 1..t_max alone, where the signal
+it needs is 10 to 25 times denser than over all T timesteps (its price: it cannot sample images from nothing).
+The figure of merit is the PSNR of x0 predicted from held-out images at three noise levels.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import pydantic
+import safetensors.torch
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from ue_audit.config import Config
+from ue_audit.diffusion import unet
+from ue_audit.diffusion.precision import Precision, autocast
+from ue_audit.diffusion.schedule import Schedule
+from ue_audit.errors import IntegrityError, UsageError
+from ue_audit.tools import Tools
+
+if TYPE_CHECKING:
+    from ue_audit.diffusion import fit
+
+SIGMAS = (0.05, 0.08, 0.13)  # where a prior is judged: t = 12, 21, 37 of the linear schedule
+
+
+class PriorConfig(Config):
+    """How a prior is built and trained; the defaults are the preset `small`."""
+
+    network: unet.Config = unet.Config(channels=64, multipliers=(1, 2), attention=(), unshuffle=2, dropout=0)
+    T: int = Field(default=1000, ge=2, le=10_000)
+    beta_1: float = Field(default=1e-4, gt=0, lt=1)
+    beta_T: float = Field(default=0.02, gt=0, lt=1)
+    t_max: int = Field(default=80, ge=1)  # timesteps above are never trained, and never asked for
+    steps: int = Field(default=1000, ge=1)
+    batch: int = Field(default=32, ge=1)
+    optimizer: Literal["muon", "adam"] = "muon"  # Muon for hidden convolutions, Adam for the rest; or Adam alone
+    muon_lr: float = Field(default=0.02, gt=0)
+    lr: float = Field(default=1e-3, gt=0)  # of Adam
+    warmup: int = Field(default=50, ge=0)  # steps in which the rates rise from 0
+    decay: Literal["none", "cosine"] = "cosine"  # of the rates, to 0 at the last step
+    clip: float = Field(default=1.0, gt=0)  # largest gradient norm; the loss is a mean over pixels
+    weighting: float = Field(default=1.0, ge=0, le=2)  # power of sigma(t): 0 noise error, 2 x0 error
+    antithetic: bool = True  # half the batch at t, the other half at t_max + 1 - t
+    flip: bool = True  # mirror half of the images; false for digits and text
+    ema_half_life: float = Field(default=500_000, gt=0)  # images
+    ema_ramp: float = Field(default=0.05, gt=0)  # the half-life is at most this share of the images seen
+    precision: Precision = "auto"  # auto: bf16 where the hardware multiplies it
+    held_out: float = Field(default=0.03, gt=0, lt=1)  # share of the images, at most 256, to judge by
+    check_every: int = Field(default=200, ge=1)  # steps between held-out measurements
+    patience: int = Field(default=5, ge=1)  # measurements without a gain of 0.01 dB before training stops
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.t_max > self.T:
+            raise ValueError(f"t_max = {self.t_max} is above T = {self.T}")
+        return self
+
+
+class Prior:
+    """A trained network with the schedule it was trained for.
+
+    `size` is the S it was trained at (any other works); `figures` are the held-out PSNR, {"0.05": dB, ...};
+    `provenance` is what the file said about its making.
+    """
+
+    def __init__(
+        self,
+        network: unet.UNet,
+        config: PriorConfig,
+        size: int,
+        figures: dict[str, float] | None = None,
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.config = config
+        self.size = size
+        self.figures = figures or {}
+        self.provenance = provenance or {}
+        self.schedule = Schedule.linear(config.T, config.beta_1, config.beta_T)
+        self.t_max = config.t_max
+        self.device = torch.device("cpu")
+        self.precision: Precision = config.precision
+        self.to("cpu")
+
+    def to(self, device: torch.device | str, precision: Precision | None = None) -> Self:
+        """This prior, moved; `precision` ("auto", "bf16", "float32") replaces the one it was trained with."""
+        self.device = torch.device(device)
+        self.precision = precision or self.precision
+        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
+
+    def predict_noise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """pred_noise (B,3,S,S) float32 for x_t (B,3,S,S) in [-1,1] and t (B,) of 1..t_max."""
+        with autocast(self.device, self.precision):
+            pred_noise: Tensor = self.network(x_t.to(memory_format=torch.channels_last), t)
+        return pred_noise
+
+    def features(self, x: Tensor, t: Tensor) -> list[Tensor]:
+        """Activations on the way down, finest first, float32: a perceptual space of the prior's own."""
+        with autocast(self.device, self.precision):
+            maps = self.network.features(x.to(memory_format=torch.channels_last), t)
+        return [h.float() for h in maps]
+
+    def to_bytes(self, provenance: dict[str, Any] | None = None) -> bytes:
+        """The file: safetensors, configuration and provenance in its header. Equal priors, equal bytes."""
+        about = _About(
+            config=self.config,
+            size=self.size,
+            figures=self.figures,
+            provenance=self.provenance if provenance is None else provenance,
+        )
+        text = json.dumps(about.model_dump(mode="json"), sort_keys=True)
+        weights = {key: w.cpu().contiguous() for key, w in self.network.state_dict().items()}
+        return safetensors.torch.save(weights, {METADATA: text})
+
+    def judged_at(self) -> dict[str, int]:
+        """{"0.05": 12, ...}: the noise levels it is judged at and their timesteps, as far as t_max goes."""
+        levels = {str(sigma): self.schedule.t_for_sigma(sigma) for sigma in SIGMAS}
+        within = {sigma: t for sigma, t in levels.items() if t <= self.t_max}
+        return within or {f"{float(self.schedule.sigma(self.t_max)):.3g}": self.t_max}
+
+    def check_timestep(self, t: int) -> None:
+        """Raises UsageError for a purification that starts where this prior was never trained."""
+        if not 1 <= t <= self.t_max:
+            raise UsageError(
+                f"this prior was trained for timesteps 1..{self.t_max}, found t_purify = {t}",
+                hint=f"purify with t_purify <= {self.t_max}, or train a prior with --set t_max={t}",
+            )
+
+
+def train(data: "fit.Images", config: PriorConfig, tools: Tools, start: Prior | None = None) -> Prior:
+    """As `fit.train`, which is imported only here: purifiers read priors without loading a trainer."""
+    from ue_audit.diffusion import fit
+
+    return fit.train(data, config, tools, start)
+
+
+def denoising_psnr(prior: Prior, batches: Iterable[tuple[Tensor, Tensor]], t: int) -> float:
+    """PSNR in dB of x0 predicted from x_t, from the mean squared error over all `(x, noise)`, x in [0,1]."""
+    squares, pixels = 0.0, 0
+    for x, noise in batches:
+        x0, noise = 2 * x.to(prior.device) - 1, noise.to(prior.device)
+        x_t = prior.schedule.q_sample(x0, t, noise)
+        steps = torch.full((len(x),), t, device=prior.device)
+        with torch.no_grad():
+            pred = prior.schedule.predict_x0(x_t, prior.predict_noise(x_t, steps), t).clamp(-1, 1)
+        squares += float((pred - x0).double().square().sum()) / 4  # [-1,1] -> [0,1]
+        pixels += x.numel()
+    return float(-10 * torch.tensor(squares / pixels, dtype=torch.float64).log10())
+
+
+# -- the file ----------------------------------------------------------------------------------------------
+
+METADATA = "ue-audit.prior"
+FILE_BYTES, HEADER_BYTES = 2**32, 2**24
+
+
+def load_prior(path: Path, expect_sha256: str | None = None) -> Prior:
+    """The prior in a file, recognised by its content and on the CPU.
+
+    Raises UsageError if there is no such file, IntegrityError if it is anything but a whole, sound prior.
+    """
+    try:
+        size = path.stat().st_size
+        raw = path.read_bytes() if size <= FILE_BYTES else b""
+    except OSError as error:
+        hint = "train one with `ue-audit train-prior`"
+        raise UsageError(f"cannot read the prior {path}: {error.strerror}", hint=hint) from error
+    if size > FILE_BYTES:
+        raise IntegrityError(f"{path}: expected a prior of at most {FILE_BYTES} bytes, found {size}")
+    found = hashlib.sha256(raw).hexdigest()
+    if expect_sha256 is not None and found != expect_sha256:
+        raise IntegrityError(
+            f"{path}: expected sha256 {expect_sha256}, found {found}",
+            hint="the file was changed; train it again",
+        )
+    return _from_bytes(raw, str(path))
+
+
+def _from_bytes(raw: bytes, where: str) -> Prior:
+    header = _header(raw, where)
+    about = _about(header, where)
+    shapes = {key: tuple(entry["shape"]) for key, entry in header.items() if key != "__metadata__"}
+    unet.check_shapes(shapes, about.config.network, where)
+    try:
+        tensors = safetensors.torch.load(raw)
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise IntegrityError(f"{where}: the weights cannot be read: {error}") from error
+    unsound = sorted(key for key, w in tensors.items() if w.dtype != torch.float32 or not w.isfinite().all())
+    if unsound:
+        raise IntegrityError(f"{where}: expected finite float32 weights", details=unsound[:10])
+    with torch.random.fork_rng(devices=[]):
+        network = unet.UNet(about.config.network)
+    network.load_state_dict(tensors)
+    return Prior(network, about.config, about.size, about.figures, about.provenance)
+
+
+class _About(Config):
+    """The JSON that rides in the safetensors header."""
+
+    format: Literal[1] = 1
+    config: PriorConfig
+    size: int = Field(ge=1, le=65_536)
+    figures: dict[str, float] = Field(default_factory=dict)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+def _header(raw: bytes, where: str) -> dict[str, Any]:
+    """The JSON object a safetensors file opens with, every tensor entry with a shape."""
+    if raw[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise IntegrityError(
+            f"{where}: expected a safetensors file, found a pickle, which can run code when it is opened",
+            hint="in a place you trust: load it with weights_only=True and write it with safetensors",
+        )
+    length = int.from_bytes(raw[:8], "little")
+    if len(raw) < 8 or not 2 <= length <= min(HEADER_BYTES, len(raw) - 8):
+        raise IntegrityError(f"{where}: expected a safetensors file, found something else or a torn one")
+    try:
+        header: dict[str, Any] = json.loads(raw[8 : 8 + length].decode("utf-8"))
+        whole = isinstance(header, dict) and all(
+            isinstance(entry["shape"], list) for key, entry in header.items() if key != "__metadata__"
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise IntegrityError(f"{where}: the safetensors header is damaged: {error}") from error
+    if not whole:
+        raise IntegrityError(f"{where}: the safetensors header is damaged")
+    return header
+
+
+def _about(header: dict[str, Any], where: str) -> _About:
+    metadata = header.get("__metadata__")
+    text = metadata.get(METADATA) if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise IntegrityError(
+            f"{where}: safetensors weights, but not a prior of ue-audit (no {METADATA!r} in the header)",
+            hint="train one with `ue-audit train-prior`",
+        )
+    try:
+        return _About.model_validate_json(text)
+    except pydantic.ValidationError as error:
+        details = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()][:10]
+        raise IntegrityError(f"{where}: the prior's configuration is damaged", details=details) from error

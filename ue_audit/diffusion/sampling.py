@@ -1,0 +1,104 @@
+"""The reverse chain of purification: any sampler, any guidance, any source of noise.
+
+    x0hat = denoise(x_t, t);    x_s = mean(x_t, x0hat) + sigma z;    t = t_purify, .., s after t, .., 0
+
+A sampler takes one step t -> s, in the symbols of its paper. Guidance returns a shift of what the sampler
+guides: ancestral sampling shifts the mean of x_s by what guidance says of x_t; DDIM, whose steps are long,
+shifts the clean estimate by what guidance says of it, so that no noise of x_t leaks into the result.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ue_audit.diffusion.prior import Prior
+from ue_audit.diffusion.schedule import Schedule
+from ue_audit.errors import NonFiniteError
+
+Denoise = Callable[[Tensor, int], Tensor]
+"""x_t, t -> x0hat."""
+
+Guidance = Callable[[Tensor, float, Tensor, int], Tensor | float]
+"""x, signal, x0hat, t -> shift; x holds `signal` times an image: x_t sqrt(alpha_bar(t)) times, x0hat once."""
+
+Noise = Callable[[int], Tensor]
+"""t -> standard normal noise for the step that leaves t; t = 0 is for the diffusion before the chain."""
+
+Sampler = Callable[[Tensor, Tensor, int, int, Guidance], tuple[Tensor, float]]
+"""x_t, x0hat, t, s, guidance -> mean and standard deviation of x_s."""
+
+
+def unguided(x: Tensor, signal: float, x0hat: Tensor, t: int) -> float:
+    """The guidance of plain diffusion purification."""
+    return 0.0
+
+
+def timesteps(t_purify: int, steps: int | None = None) -> list[int]:
+    """`steps` evenly spaced timesteps, t_purify first and t_purify / steps last; without `steps` all."""
+    steps = steps or t_purify
+    return [round(t_purify * (steps - k) / steps) for k in range(steps)]
+
+
+def ancestral(schedule: Schedule, variance: str = "large") -> Sampler:
+    """DDPM (arXiv 2006.11239), eq. 7 for any t -> s; variance "large": beta, "small": the posterior's."""
+
+    def step(x_t: Tensor, x0hat: Tensor, t: int, s: int, guidance: Guidance) -> tuple[Tensor, float]:
+        a_t, a_s = _alpha_bars(schedule, t, s)
+        beta = 1 - a_t / a_s
+        of_x0 = a_s**0.5 * beta / (1 - a_t)
+        of_x_t = (a_t / a_s) ** 0.5 * (1 - a_s) / (1 - a_t)
+        mean = of_x0 * x0hat + of_x_t * x_t + guidance(x_t, a_t**0.5, x0hat, t)
+        return mean, (beta if variance == "large" else beta * (1 - a_s) / (1 - a_t)) ** 0.5
+
+    return step
+
+
+def ddim(schedule: Schedule, eta: float = 0.0) -> Sampler:
+    """DDIM (arXiv 2010.02502), eq. 12 and 16; unguided, eta = 1 is ancestral with the small variance."""
+
+    def step(x_t: Tensor, x0hat: Tensor, t: int, s: int, guidance: Guidance) -> tuple[Tensor, float]:
+        a_t, a_s = _alpha_bars(schedule, t, s)
+        x0 = x0hat + guidance(x0hat, 1.0, x0hat, t)
+        pred_noise = (x_t - a_t**0.5 * x0) / (1 - a_t) ** 0.5
+        variance = eta**2 * (1 - a_s) / (1 - a_t) * (1 - a_t / a_s)
+        return a_s**0.5 * x0 + max(1 - a_s - variance, 0.0) ** 0.5 * pred_noise, variance**0.5
+
+    return step
+
+
+def reverse(
+    x: Tensor, times: Sequence[int], sampler: Sampler, denoise: Denoise, guidance: Guidance, noise: Noise
+) -> Tensor:
+    """x_t at t = times[0] -> x_0; the last step adds no noise."""
+    for t, s in pairwise([*times, 0]):
+        x, sigma = sampler(x, denoise(x, t), t, s, guidance)
+        if s and sigma:
+            x = x + sigma * noise(t)
+    return x
+
+
+def denoiser(prior: Prior) -> Denoise:
+    """The x0hat of a prior, clamped to [-1,1]. It raises NonFiniteError."""
+
+    def denoise(x_t: Tensor, t: int) -> Tensor:
+        with torch.no_grad():
+            pred_noise = prior.predict_noise(x_t, torch.full((len(x_t),), t, device=x_t.device)).float()
+            require_finite(pred_noise, f"the prior's prediction at t = {t}")
+            return prior.schedule.predict_x0(x_t, pred_noise, t).clamp(-1, 1)
+
+    return denoise
+
+
+def require_finite(x: Tensor, what: str) -> None:
+    """Raises NonFiniteError if there is a NaN or infinity in x."""
+    if not bool(x.isfinite().all()):
+        raise NonFiniteError(
+            f"expected finite numbers, found NaN or infinity in {what}",
+            hint="try --set precision=float32; if it stays, the prior is broken: train it again",
+        )
+
+
+def _alpha_bars(schedule: Schedule, t: int, s: int) -> tuple[float, float]:
+    return float(schedule.alpha_bar(t)), float(schedule.alpha_bar(s))

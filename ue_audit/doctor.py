@@ -1,0 +1,89 @@
+"""What this installation and machine have: versions, devices, threads, weights, disk, methods, presets."""
+
+import ast
+import importlib.metadata
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from ue_audit import __version__, methods
+from ue_audit.config import preset_names, presets_root
+from ue_audit.rendering.terminal import size
+
+PACKAGES = ("torch", "torchvision", "lpips", "pillow", "numpy", "scipy", "pydantic", "safetensors")
+PRESET_STAGES = ("protect", "train-prior", "purify", "evaluate", "audits")
+
+Table = dict[str, dict[str, str]]
+
+
+def examine() -> Table:
+    """Sections of facts, each a name and what was found. Loads torch."""
+    return {
+        "versions": versions(),
+        "devices": devices(),
+        "weights": weights(),
+        "disk": disk(Path.cwd()),
+        "presets": {stage: ", ".join(preset_names(stage)) or "none" for stage in PRESET_STAGES}
+        | {"place": str(presets_root())},
+    }
+
+
+def versions() -> dict[str, str]:
+    """ue-audit, Python, system and the packages that decide results."""
+    found = {"ue-audit": __version__, "python": platform.python_version(), "system": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "missing: pip install " + name
+    return found
+
+
+def devices() -> dict[str, str]:
+    """Every device that --device can name, and what `auto` takes."""
+    import torch
+
+    found = {"cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"}
+    for number in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(number).total_memory
+        found[f"cuda:{number}"] = f"{torch.cuda.get_device_name(number)}, {size(memory)}"
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple GPU"
+    return found | {"auto": next((name for name in reversed(found) if name != "cpu"), "cpu")}
+
+
+def weights() -> dict[str, str]:
+    """Where LPIPS-AlexNet lies, or the command that gets it."""
+    from ue_audit.training.perceptual import find_lpips_weights, lpips_hint
+
+    found = find_lpips_weights()
+    without = f"not found, so the prior's own features guide instead; {lpips_hint()}"
+    return {"lpips (alex)": str(found) if found else without}
+
+
+def disk(folder: Path) -> dict[str, str]:
+    """Room where outputs land."""
+    free = size(shutil.disk_usage(folder).free)
+    return {"free here": free, "writable here": "yes" if os.access(folder, os.W_OK) else "no"}
+
+
+def catalogue() -> Table:
+    """Methods and presets by kind, each with its one line; imports none of them."""
+    folders = {folder: kind for kind, folder in methods.KINDS.items()}
+    package = Path(__file__).parent
+    found = {
+        folder: {name: _first_line(package / folder / f"{name}.py") for name in methods.names(kind)}
+        for folder, kind in folders.items()
+    }
+    presets = [(stage, name) for stage in PRESET_STAGES for name in preset_names(stage)]
+    return found | {"presets": {f"{stage}/{name}": _comment(stage, name) for stage, name in presets}}
+
+
+def _first_line(module: Path) -> str:
+    return (ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+def _comment(stage: str, name: str) -> str:
+    first = (presets_root() / stage / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""

@@ -1,0 +1,307 @@
+"""evaluate: train the same learner on every cell, test it on clean images. One resumable record per training."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ue_audit import __version__, cells, evidence, imagefolder, manifest, methods, shards
+from ue_audit.cells import Cell
+from ue_audit.errors import NonFiniteError, UsageError
+from ue_audit.imagefolder import ImageData
+from ue_audit.progress import SILENT, Progress
+from ue_audit.settings import EvaluateSettings, Plan, recorded
+from ue_audit.statement import Manifest, RunDetails, statement
+from ue_audit.tools import Tools, pick_device, substream
+
+TEST_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Everything a stage of trainings needs: the cells, the learners, and clean images to be tested on."""
+
+    cells: list[Cell]
+    learners: list[methods.Chosen]
+    val: ImageData
+    test: ImageData
+    val_from: str
+    paths: dict[str, Path]
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: a cell, a learner and a seed; `key` is the hash of all that decides its result."""
+
+    cell: Cell
+    learner: methods.Chosen
+    seed: int
+    key: str
+
+
+def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
+    """Train and test every cell x learner x seed not yet recorded; returns the sealed evaluation folder.
+
+    Raises UsageError (sets that do not belong together, no clean originals or test images), InputRefused.
+    """
+    output = settings.place()
+    shards.refuse_overlap(output, list(settings.folders))
+    exam = _prepare(settings, imagefolder.spill(output.parent), progress)
+    work = shards.Work.open(output, _parameters(settings, exam), fresh=settings.fresh)
+    if work.complete:
+        progress.say(f"{output} is up to date")
+        return output
+    todo = list(_trainings(settings, exam))
+    timer = Tools(work=work.scratch)
+    seconds: dict[str, float] = (timer.restore("seconds") or {}).get("seconds", {})
+    if work.done:
+        progress.say(f"{len(work.done)}/{len(todo)} trainings done, resuming")
+    for number, training in enumerate(todo, 1):
+        if training.key not in work.done:
+            started = time.monotonic()
+            record = _train(training, exam, work, progress, f"{number}/{len(todo)}")
+            seconds[training.key] = round(time.monotonic() - started, 1)
+            timer.save("seconds", lambda: {"seconds": seconds})
+            work.commit(training.key, {}, [record])
+    return work.seal(lambda records: _statement(settings, exam, records, seconds))
+
+
+def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:
+    """What `run` would do: the number of trainings, and their time from one timed epoch; writes nothing."""
+    exam = _prepare(settings, None, progress)
+    todo = list(_trainings(settings, exam))
+    epochs = getattr(exam.learners[0].config, "epochs", 1)
+    tools = Tools(device=exam.device, seed=settings.seed)
+    start = time.monotonic()
+    next(iter(exam.learners[0].module.fit(exam.cells[0].data, exam.learners[0].config, tools)))
+    return Plan(
+        stage="evaluate",
+        output=str(settings.place()),
+        images=len(exam.cells[0].data),
+        classes=len(exam.cells[0].data.classes),
+        shards=len(todo),
+        output_bytes=4096 * len(todo),
+        free_bytes=shutil.disk_usage(settings.place().resolve().parent).free,
+        seconds_estimate=(time.monotonic() - start) * epochs * len(todo),
+        notes=(
+            f"{len(todo)} trainings: {len(exam.cells)} sets x {len(exam.learners)} learners x {settings.seeds} seeds",
+        ),
+    )
+
+
+# -- what to train on and to test on -----------------------------------------------------------------------
+
+
+def _prepare(settings: EvaluateSettings, array: Any, progress: Progress) -> Exam:
+    device = pick_device(settings.device)
+    learners = [methods.configure("learner", name, settings.layers) for name in settings.learners]
+
+    def intake(path: Path, limit: int | None = settings.limit) -> ImageData:
+        listing = imagefolder.scan(imagefolder.parts(path).train, limit=limit)
+        name = f"evaluate-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+        return imagefolder.intake(
+            listing,
+            size=settings.size,
+            on_bad=settings.on_bad,
+            max_bad=settings.max_bad,
+            array=array and (lambda _, shape, dtype: array(name, shape, dtype)),
+            progress=progress,
+        ).data
+
+    clean = imagefolder.parts(settings.clean).train if settings.clean else None
+    folders = [imagefolder.parts(folder).train for folder in settings.folders]
+    gathered = cells.gather(folders, clean, settings.noise_control, settings.seed, intake)
+    paths = {path.name: path for path in cells.family(folders, clean)}
+    size = gathered[0].data.size
+    settings = settings.model_copy(update={"size": settings.size or size})
+    test_path, val_path = _held_out(settings, paths[gathered[0].folder])
+    test = _with_classes(intake(test_path, None), gathered[0].data, test_path)
+    paths["test"] = test_path
+    if val_path is not None:
+        val, val_from = _with_classes(intake(val_path, None), gathered[0].data, val_path), "its own folder"
+        paths["val"] = val_path
+    else:
+        (val, test), val_from = cells.split_by_hash(test), "half of the test images, by the hash of their names"
+    if not len(val) or not len(test):
+        raise UsageError(f"expected validation and test images, found {len(val)} and {len(test)}: {test_path}")
+    return Exam(gathered, learners, val, test, val_from, paths, device)
+
+
+def _held_out(settings: EvaluateSettings, clean: Path) -> tuple[Path, Path | None]:
+    """The test and validation folders: as named, else through the manifests, else beside the clean images."""
+    given = [*settings.folders, clean]
+    beside = imagefolder.parts(clean.parent) if clean.name == "train" else imagefolder.parts(clean)
+    test = settings.test or next((t for f in given if (t := manifest.test_of(f))), None) or beside.test
+    val = settings.val or next((v for f in given if (v := manifest.val_of(f))), None) or beside.val
+    if test is None:
+        raise UsageError("clean test images are needed and were not found", hint="name them: --test data/test")
+    return test, val
+
+
+def _with_classes(data: ImageData, train: ImageData, path: Path) -> ImageData:
+    """`data` with the label numbers of the training classes; UsageError for a class that is never trained."""
+    try:
+        return data.with_classes(train.classes)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.message}", hint="test images need the class folders of training") from error
+
+
+# -- trainings ---------------------------------------------------------------------------------------------
+
+
+def _parameters(settings: EvaluateSettings, exam: Exam) -> dict[str, Any]:
+    return {
+        "stage": "evaluate",
+        "learners": {c.name: c.config.model_dump(mode="json") for c in exam.learners},
+        "seeds": settings.seeds,
+        "seed": settings.seed,
+        "size": exam.cells[0].data.size,
+        "cells": {f"{c.role} {c.folder}": c.digest for c in exam.cells},
+        "test": _digest(exam.test),
+        "val": _digest(exam.val),
+    }
+
+
+def _digest(data: ImageData) -> str:
+    return Cell("test", "", None, data).digest
+
+
+def _trainings(settings: EvaluateSettings, exam: Exam) -> Iterator[Training]:
+    """Seed by seed, so that an early stop leaves whole rows of the table."""
+    held_out = [_digest(exam.val), _digest(exam.test)]
+    digests = [cell.digest for cell in exam.cells]
+    for number in range(settings.seeds):
+        seed = substream(settings.seed, "training", number)
+        for learner in exam.learners:
+            for cell, digest in zip(exam.cells, digests, strict=True):
+                parts = [__version__, digest, held_out, learner.name, learner.config.model_dump(mode="json"), seed]
+                key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+                yield Training(cell, learner, seed, f"{key}-{cell.role}")
+
+
+def _train(training: Training, exam: Exam, work: shards.Work, progress: Progress, count: str) -> dict[str, Any]:
+    """Fit, test after every epoch, and sum up. The curve so far outlives a kill beside the learner's state."""
+    config = training.learner.config
+    tools = Tools(device=exam.device, seed=training.seed, work=work.scratch / training.key)
+    saved = (tools.restore("curve") or {}).get("curve", [])
+    curve: dict[int, dict[str, Any]] = {point["epoch"]: point for point in saved}
+    cell = training.cell
+    progress.start(f"{count} {cell.role} {cell.folder}", getattr(config, "epochs", 1), "epochs")
+    for epoch in training.learner.module.fit(cell.data, config, tools):
+        if not np.isfinite(epoch.loss):
+            raise NonFiniteError(f"{cell.folder}: the training loss became {epoch.loss} in epoch {epoch.number}")
+        right = _right(epoch.predict, exam.test, exam.device)
+        val = float(_right(epoch.predict, exam.val, exam.device).mean())
+        curve[epoch.number] = {"epoch": epoch.number, "loss": epoch.loss, "val": val, "test": float(right.mean())}
+        per_class = _per_class(right, exam.test)
+        points = [curve[n] for n in sorted(curve) if n <= epoch.number]
+        tools.save("curve", lambda points=points: {"curve": points})  # type: ignore[misc]
+        progress.advance(1, accuracy=float(right.mean()), loss=epoch.loss)
+    progress.stop()
+    return _record(training, exam, points, per_class)
+
+
+def _right(predict: Callable[[torch.Tensor], torch.Tensor], data: ImageData, device: torch.device) -> np.ndarray:
+    """Which images are classified correctly, (N,) bool."""
+    assert data.labels is not None
+    hits = []
+    for rows in torch.arange(len(data)).split(TEST_BATCH):
+        hits.append(predict(data.batch(rows).to(device)).argmax(1).cpu() == data.labels[rows])
+    return torch.cat(hits).numpy()
+
+
+def _per_class(right: np.ndarray, data: ImageData) -> dict[str, float]:
+    assert data.labels is not None
+    labels = data.labels.numpy()
+    return {c: float(right[labels == k].mean()) for k, c in enumerate(data.classes) if (labels == k).any()}
+
+
+def _record(training: Training, exam: Exam, curve: list[dict[str, Any]], per_class: dict[str, float]) -> dict[str, Any]:
+    """The line of `ue-audit.records.jsonl`; it holds no time, so that a resumed run writes the same bytes."""
+    peak = max(curve, key=lambda point: point["test"])
+    chosen = max(curve, key=lambda point: (point["val"], point["epoch"]))
+    return {
+        "path": f"trainings/{training.key}",
+        "key": training.key,
+        "cell": training.cell.name,
+        "learner": training.learner.name,
+        "recipe": training.learner.config.model_dump(mode="json"),
+        "seed": training.seed,
+        "images": len(training.cell.data),
+        "epochs": curve[-1]["epoch"],
+        "curve": curve,
+        "last": curve[-1]["test"],
+        "peak": peak["test"],
+        "peak_epoch": peak["epoch"],
+        "chosen": chosen["test"],
+        "chosen_epoch": chosen["epoch"],
+        "val_last": curve[-1]["val"],
+        "val_chosen": chosen["val"],
+        "per_class": per_class,
+        "n_test": len(exam.test),
+        "n_val": len(exam.val),
+    }
+
+
+# -- manifest ----------------------------------------------------------------------------------------------
+
+
+def _statement(
+    settings: EvaluateSettings,
+    exam: Exam,
+    records: list[dict[str, Any]],
+    seconds: dict[str, float],
+) -> Manifest:
+    output = settings.place()
+    means = {cell.folder: np.mean([r["chosen"] for r in records if r["cell"] == cell.name]) for cell in exam.cells}
+    shown = {f"accuracy on {name} (%)": round(100 * float(value), 1) for name, value in means.items()}
+    return statement(
+        stage="evaluate",
+        method="+".join(c.name for c in exam.learners),
+        config={c.name: c.config.model_dump(mode="json") for c in exam.learners},
+        origins={f"{c.name}.{key}": origin for c in exam.learners for key, origin in c.origins.items()},
+        settings=recorded(settings),
+        seed=settings.seed,
+        dependencies=[
+            manifest.dependency(role, path, output=output, digest=digest) for role, path, digest in _parents(exam)
+        ],
+        counts={
+            "trainings": len(records),
+            "images": len(exam.cells[0].data),
+            "test": len(exam.test),
+            "val": len(exam.val),
+        },
+        notes=evidence.gather(exam) | {"val_from": exam.val_from, "partial": settings.limit is not None},
+        warnings=_warnings(settings, exam),
+        summary=shown,
+        next=f"ue-audit report {output}",
+        run=RunDetails(device=str(exam.device), measures={"training seconds": seconds}),
+    )
+
+
+def _parents(exam: Exam) -> Iterator[tuple[str, Path, dict[str, str]]]:
+    """(role, folder, digest): ours by their trees, the owner's by their files as they are now."""
+    for name, path in exam.paths.items():
+        found = manifest.find(path)
+        tree = found.tree if found is not None else manifest.source_digest(imagefolder.scan(path))
+        yield (name if name in ("test", "val") else cells.role_of(path)[0]), path, {"tree": tree}
+
+
+def _warnings(settings: EvaluateSettings, exam: Exam) -> list[str]:
+    roles = {cell.role for cell in exam.cells}
+    missing = {
+        "protected": "no protected set: there is nothing to audit",
+        "noise": "no noise control: the report will give no grade",
+        "purified": "no purified set: no attacker was tried",
+        "ceiling": "no ceiling: purify the clean images too, so that lost image quality is not taken for protection",
+    }
+    few = [f"{settings.seeds} seed(s): the report grades from 3"] if settings.seeds < 3 else []
+    return [text for role, text in missing.items() if role not in roles] + few

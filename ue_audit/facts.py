@@ -1,0 +1,183 @@
+"""What a report needs beside accuracies: the manifests behind an evaluation. Reads manifests and records only."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ue_audit import manifest
+from ue_audit.errors import UsageError
+from ue_audit.manifest import Manifest
+from ue_audit.settings import MODELS, base_name, command
+
+DIGITS = 12  # of a digest, where it is shown
+
+
+@dataclass(frozen=True)
+class Facts:
+    """An evaluation and what lies behind it. Folders are known by name, as in the records' cells."""
+
+    title: str
+    evaluation: Manifest
+    records: list[dict[str, Any]]
+    folders: dict[str, Path] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)  # of the folders, as they were evaluated
+    made: dict[str, Manifest] = field(default_factory=dict)  # those with a manifest
+    priors: dict[str, Manifest] = field(default_factory=dict)  # purified folder -> its prior
+    replaced: tuple[str, ...] = ()  # folders made anew after the evaluation
+    commands: tuple[str, ...] = ()
+
+    @property
+    def parents(self) -> dict[str, str]:
+        """Purified folder -> the folder it was made from."""
+        return {
+            name: manifest.locate(self.folders[name], parent).name
+            for name, m in self.made.items()
+            if (parent := m.dependency("protected", "purified", "source")) is not None
+        }
+
+    def seconds(self, folder: str) -> float | None:
+        """What a countermeasure took: purification and the training of its prior."""
+        if folder not in self.made:
+            return None
+        prior = self.priors.get(folder)
+        return self.made[folder].run.seconds + (prior.run.seconds if prior else 0.0)
+
+    def device(self, folder: str) -> str:
+        return self.made[folder].run.device if folder in self.made else ""
+
+
+def gather(path: Path) -> Facts:
+    """Everything about the evaluation at `path`. Raises UsageError for something else, IntegrityError for damage."""
+    m = manifest.read(path)
+    if m.stage != "evaluate":
+        raise UsageError(f"expected an evaluation, found the output of {m.stage}: {path}", hint="run evaluate first")
+    records = manifest.records(path)
+    if not records:
+        raise UsageError(f"expected the records of trainings, found none: {path}", hint="run evaluate again")
+    places = [(manifest.locate(path, dependency), dependency) for dependency in m.dependencies]
+    made = {place.name: found for place, _ in places if place.exists() and (found := manifest.find(place))}
+    folders = {place.name: place for place, _ in places}
+    digests = {place.name: next(iter(dependency.digest.values()), "") for place, dependency in places}
+    return Facts(
+        title=base_name(path).removesuffix(".eval"),
+        evaluation=m,
+        records=records,
+        folders=folders,
+        digests=digests,
+        made=made,
+        priors={name: prior for name, m in made.items() if (prior := _prior(folders[name], m)) is not None},
+        replaced=tuple(name for name, m in made.items() if digests[name] != m.tree),
+        commands=tuple(_commands(m)),
+    )
+
+
+def _prior(folder: Path, made: Manifest) -> Manifest | None:
+    dependency = made.dependency("prior")
+    if dependency is None:
+        return None
+    place = manifest.locate(folder, dependency)
+    return manifest.find(place) if place.exists() else None
+
+
+def _commands(evaluation: Manifest) -> Iterator[str]:
+    yield from evaluation.notes.get("commands", [])
+    yield command("evaluate", MODELS["evaluate"](**evaluation.settings))
+
+
+# -- parts of the report -----------------------------------------------------------------------------------
+
+
+def notes(facts: Facts) -> dict[str, Any]:
+    """The evaluation's notes and what the checks ask for beside them."""
+    guides = [g["name"] for m in facts.made.values() if (g := m.notes.get("perceptual_guide"))]
+    return {
+        **facts.evaluation.notes,
+        "budgets": {name: found for name, m in facts.made.items() if (found := budget(facts.folders[name], m))},
+        "guide": next((name for name in guides if name != "none"), None),
+        "replaced": list(facts.replaced),
+    }
+
+
+def budget(folder: Path, made: Manifest) -> dict[str, Any] | None:
+    """The largest change of a protected set beside what was allowed; None for other sets and without a budget."""
+    if made.stage != "protect" or made.budget is None or made.budget.norm not in ("linf", "l2"):
+        return None
+    norm, limit = made.budget.norm, made.budget.limit
+    largest = max(record[norm] for record in manifest.records(folder))
+    if norm == "linf":
+        allowed = round(255 * limit)
+        return {"norm": norm, "largest": largest, "limit": allowed, "unit": "levels", "kept": largest <= allowed}
+    area = max(r["width"] * r["height"] for r in manifest.records(folder)) / 32**2
+    allowed = limit * area**0.5  # an l2 budget is stated at 32 x 32 and grows with the square root of the area
+    return {"norm": norm, "largest": largest, "limit": allowed, "unit": "units", "kept": largest <= allowed + 1e-9}
+
+
+def fidelity(facts: Facts) -> list[dict[str, Any]]:
+    """Distances to the clean originals, per folder; what a protected set lacks is read from its purified sets."""
+    found: Mapping[str, Mapping[str, Any]] = facts.evaluation.notes.get("fidelity") or {}
+    rows = []
+    for folder, own in found.items():
+        stage = facts.made[folder].stage if folder in facts.made else None
+        children = [found[name] for name, parent in facts.parents.items() if parent == folder and name in found]
+        of_clean = {"psnr_clean": own.get("psnr")} if stage == "protect" else {}
+        values = {
+            key: _spread(next((v for v in _candidates(key, own, children, of_clean) if v is not None), None))
+            for key in ("psnr", "ssim", "lpips", "residual_correlation")
+        }
+        rows.append({"folder": folder, "linf": _spread(own.get("linf")), **values})
+    return rows
+
+
+def _candidates(key: str, own: Mapping[str, Any], children: Any, of_clean: Mapping[str, Any]) -> Iterator[Any]:
+    if key == "residual_correlation":
+        yield own.get(key)
+        return
+    yield own.get(f"{key}_clean")
+    yield of_clean.get(f"{key}_clean")
+    for child in children:
+        yield child.get(f"{key}_protected_clean")
+
+
+def _spread(value: Any) -> dict[str, float | None] | None:
+    """A mean with percentiles, from {"mean", "p5", "p95"} or a bare mean."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return {"mean": value["mean"], "p5": value.get("p5"), "p95": value.get("p95")}
+    return {"mean": float(value), "p5": None, "p95": None}
+
+
+def prior(facts: Facts) -> dict[str, Any] | None:
+    """The attacker's prior: its images, start, time, figures of merit, and duplicates with the other sets."""
+    found = facts.evaluation.notes.get("prior")
+    if not found:
+        return None
+    seconds = next((m.run.seconds for m in facts.priors.values()), None)
+    overlap = facts.evaluation.notes.get("overlap") or {}
+    return {
+        "name": found["name"],
+        "images": found.get("images"),
+        "start": found.get("start"),
+        "seconds": seconds,
+        "figures": {f"sigma {sigma}": value for sigma, value in (found.get("figures") or {}).items()},
+        "overlap": {pair: count for pair, count in overlap.items() if "prior" in pair.split(" ∩ ")},
+    }
+
+
+def provenance(facts: Facts) -> list[dict[str, Any]]:
+    """Every output behind the report with the start of its digest; the owner's folders have no stage."""
+    rows = [_origin(name, facts.made.get(name), facts.digests[name]) for name in facts.folders]
+    priors = {m.subject: m for m in facts.priors.values()}
+    rows += [_origin(name, m, m.sha256) for name, m in priors.items()]
+    return [*rows, _origin(f"{facts.title}.eval", facts.evaluation, facts.evaluation.tree)]
+
+
+def _origin(name: str, made: Manifest | None, digest: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "stage": made.stage if made else "the owner's images",
+        "method": made.method if made else "",
+        "digest": digest[:DIGITS],
+        "seconds": made.run.seconds if made else None,
+    }

@@ -1,0 +1,201 @@
+"""Every option of the command line, declared once: name, help, panel; and the way from options to settings.
+
+A default shown in the help is read from `settings`, where it is declared.
+"""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+import typer
+
+from ue_audit import methods
+from ue_audit.config import Config, load_preset, load_yaml, parse_set, resolve
+from ue_audit.errors import UsageError
+from ue_audit.settings import MODELS
+
+Settings = TypeVar("Settings", bound=Config)
+
+Given = dict[str, Any]
+"""What the user gave, by the name of the settings' field; what was not given is absent."""
+
+CHOICE, PLACES, IMAGES, RUNNING, SHOWING = "Choosing", "Places", "Images", "Running", "Showing"
+
+
+def _shown(value: Any) -> str:
+    return " ".join(value) if isinstance(value, tuple) else str(value)
+
+
+DEFAULT = {
+    f"{verb}.{field}": _shown(info.default)
+    for verb, model in MODELS.items()
+    for field, info in model.model_fields.items()
+}
+
+
+def _argument(kind: Any, metavar: str, text: str) -> Any:
+    return Annotated[kind, typer.Argument(metavar=metavar, help=text, show_default=False)]
+
+
+def _option(panel: str, names: str, kind: Any, text: str, default: str = "") -> Any:
+    """`names` ends with what the value is called in the help, unless the option is a flag."""
+    flags = [word for word in names.split() if word.startswith("-")]
+    metavar = " ".join(word for word in names.split() if not word.startswith("-"))
+    text = f"{text} (default: {default})" if default else text
+    return Annotated[
+        kind, typer.Option(*flags, help=text, rich_help_panel=panel, metavar=metavar, show_default=False)
+    ]
+
+
+TABLE: dict[str, Any] = {
+    # arguments
+    "images": _argument(Path, "FOLDER", "Class folders with images, or a folder with train/ and test/."),
+    "raw": _argument(Path, "RAW", "Unprotected images of the same kind; class folders are ignored."),
+    "protected": _argument(Path | None, "FOLDER", "Protected images; else the newest output of protect."),
+    "folders": _argument(
+        list[Path] | None, "FOLDER...", "Protected and purified images; else the newest output of purify."
+    ),
+    "evaluation": _argument(Path | None, "FOLDER", "An evaluation; else the newest output of evaluate."),
+    "audit": _argument(str, "AUDIT", "An audit file (YAML), or the name of an audit preset."),
+    "source": _argument(Path | None, "FOLDER", "The clean images, if the audit does not name them."),
+    "outputs": _argument(list[Path], "OUTPUT...", "Outputs of ue-audit: folders or checkpoints."),
+    "kind": _argument(str | None, "KIND", "Only these: protections, purifiers, learners or presets."),
+    # choosing
+    "protection": _option(CHOICE, "--method NAME", str, "Protection or preset.", DEFAULT["protect.method"]),
+    "purifier": _option(CHOICE, "--method NAME", str, "Purifier or preset.", DEFAULT["purify.method"]),
+    "learners": _option(
+        CHOICE, "--learner NAME", list[str], "Learner or preset; repeatable.", DEFAULT["evaluate.learners"]
+    ),
+    "preset": _option(CHOICE, "--preset NAME", str, "Preset of the prior.", DEFAULT["train-prior.preset"]),
+    "seeds": _option(CHOICE, "--seeds N", int, "Trainings of each set.", DEFAULT["evaluate.seeds"]),
+    "set": _option(CHOICE, "--set KEY=VALUE", list[str], "One setting; repeatable."),
+    "config": _option(CHOICE, "--config FILE", Path, "Settings from a YAML file."),
+    "no_noise_control": _option(CHOICE, "--no-noise-control", bool, "No clean + random noise; no grade."),
+    "quick": _option(CHOICE, "--quick", bool, "One training seed and no grade."),
+    # places
+    "prior": _option(PLACES, "--prior FILE", Path, "Diffusion prior, as train-prior writes it."),
+    "start": _option(PLACES, "--from FILE", Path, "Prior to go on from, instead of from scratch."),
+    "clean": _option(PLACES, "--clean FOLDER", Path, "Clean originals.", "found by lineage"),
+    "test": _option(PLACES, "--test FOLDER", Path, "Clean test images.", "found by lineage"),
+    "val": _option(PLACES, "--val FOLDER", Path, "Clean validation images.", "found by lineage"),
+    "output": _option(PLACES, "-o --output PATH", Path, "Where to write.", "input name + method, here"),
+    "cache": _option(PLACES, "--cache FOLDER", Path, "Keep here what later runs can use again."),
+    # images
+    "size": _option(IMAGES, "--size PIXELS", int, "Working size.", "the images' own"),
+    "resize_output": _option(IMAGES, "--resize-output", bool, "Write images of the working size."),
+    "limit": _option(IMAGES, "--limit N", int, "Only N images, even over classes: a trial.", "all"),
+    "on_bad": _option(
+        IMAGES, "--on-bad HOW", Literal["stop", "skip"], "With unusable images: stop, or skip them.",
+        DEFAULT["protect.on_bad"],
+    ),
+    "max_bad": _option(
+        IMAGES, "--max-bad SHARE", str, "Skip at most this share, such as 1%.", DEFAULT["protect.max_bad"]
+    ),
+    # running
+    "seed": _option(RUNNING, "--seed N", int, "Root of all randomness.", DEFAULT["protect.seed"]),
+    "device": _option(
+        RUNNING, "--device NAME", str, "auto, cpu, cuda, cuda:N or mps.", DEFAULT["protect.device"]
+    ),
+    "fresh": _option(RUNNING, "--fresh", bool, "Start over instead of going on."),
+    "dry_run": _option(RUNNING, "--dry-run", bool, "Say what would be done, and how long; write nothing."),
+    # showing
+    "show_config": _option(SHOWING, "--show-config", bool, "Print every setting with its origin, and stop."),
+    "no_images": _option(SHOWING, "--no-images", bool, "Leave the images out of the report."),
+    "fail_under": _option(SHOWING, "--fail-under SHARE", float, "Exit 1 if survival's lower end is below."),
+    "chain": _option(SHOWING, "--chain", bool, "Check everything it was made from, too."),
+    "json": _option(SHOWING, "--json", bool, "Print one JSON document instead."),
+    "quiet": _option(SHOWING, "-q --quiet", bool, "No messages, and of the result only its place."),
+    "verbose": _option(SHOWING, "-v --verbose", bool, "All details, and the traceback of any error."),
+}
+
+SHOW = ("json", "quiet", "verbose")
+INTAKE = ("limit", "on_bad", "max_bad")
+RUN = ("seed", "device", "cache", "output", "fresh", "dry_run", "show_config", *SHOW)
+STAGE = ("set", "config", "size", *INTAKE, *RUN)
+NEEDED = ("images", "raw", "audit", "outputs")
+FIELD = {"images": "source", "protected": "source", "protection": "method", "purifier": "method"}
+TURNED_OFF = {"no_images": "images", "no_noise_control": "noise_control"}
+
+
+def takes(*names: str) -> Callable[[Callable[[Given], None]], Callable[..., None]]:
+    """Give a command the options called `names`; it is called with those that the user gave."""
+
+    def decorate(body: Callable[[Given], None]) -> Callable[..., None]:
+        def command(**values: Any) -> None:
+            given = {FIELD.get(name, name): value for name, value in values.items() if _given(value)}
+            given.update((TURNED_OFF[name], False) for name in TURNED_OFF if given.pop(name, False))
+            body(given)
+
+        command.__signature__ = inspect.Signature([_parameter(name) for name in names])  # type: ignore[attr-defined]
+        command.__annotations__ = {name: TABLE[name] for name in names}
+        command.__name__ = body.__name__
+        command.__doc__ = _with_examples(body.__doc__ or "")
+        return command
+
+    return decorate
+
+
+def _given(value: Any) -> bool:
+    return not (value is None or value is False or value == [])
+
+
+def _with_examples(text: str) -> str:
+    """The docstring with its examples first and kept line by line."""
+    what, _, examples = inspect.cleandoc(text).partition("\n\n")
+    lines = "\n".join(f"  {line}" for line in examples.splitlines())
+    return f"\b\n{lines}\n\n{what}"
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    annotation = TABLE[name]
+    default: Any = None
+    if name in NEEDED:
+        default = inspect.Parameter.empty
+    elif annotation.__origin__ is bool:
+        default = False
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+# -- from options to settings --------------------------------------------------------------------------------
+
+
+class Modes(NamedTuple):
+    """What to show and whether to run at all."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    show_config: bool = False
+    dry_run: bool = False
+
+
+def modes(given: Given) -> Modes:
+    """Takes the modes out of what was given."""
+    return Modes(*(bool(given.pop(name, False)) for name in Modes._fields))
+
+
+def settings(stage: str, model: type[Settings], given: Given) -> Settings:
+    """The settings of a stage: default < preset < --config < flags. Quick checks only; raises UsageError."""
+    if "layers" in model.model_fields:
+        layers = {"file": load_yaml(given.pop("config")) if "config" in given else {}}
+        layers["flag"] = parse_set(given.pop("set", []))
+        if "method" in layers["file"]:
+            given.setdefault("method", layers["file"].pop("method"))
+        given["layers"] = layers
+    made, _ = resolve(model, {"flag": given}, stage)
+    for field in ("source", "raw", "start", "folders", "evaluation", "clean", "test", "val"):
+        value = getattr(made, field, None) or ()
+        for path in value if isinstance(value, tuple) else (value,):
+            if not path.exists():
+                raise UsageError(f"{stage}: expected a folder or file, found nothing at {path}")
+    _check_names(stage, made)
+    return made
+
+
+def _check_names(stage: str, made: Any) -> None:
+    if stage == "train-prior":
+        load_preset(stage, made.preset)
+    for kind in (kind for kind, verb in methods.STAGE.items() if verb == stage):
+        for name in getattr(made, "learners", None) or [made.method]:
+            methods.choose(kind, name)

@@ -1,0 +1,242 @@
+"""purify: x_ue -> x_le, the attacker's move. Runs a purifier by shards and measures against the clean originals."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ue_audit import cells, distances, imagefolder, manifest, methods, shards
+from ue_audit.errors import NonFiniteError, ResourceError
+from ue_audit.imagefolder import ImageData, Intake, to_float, to_uint8
+from ue_audit.progress import SILENT, Progress
+from ue_audit.settings import Plan, PurifySettings, recorded
+from ue_audit.statement import Manifest, RunDetails, statement
+from ue_audit.tools import Batch, Tools, pick_device
+from ue_audit.training import perceptual
+
+Purify = Callable[[Batch], torch.Tensor]
+
+
+def run(settings: PurifySettings, progress: Progress = SILENT) -> Path:
+    """Purify every image of `settings.source` at the working size; returns the sealed output folder.
+
+    Raises InputRefused, UsageError, IntegrityError (a corrupt prior), ResourceError (prior or weights missing).
+    """
+    source, output = imagefolder.parts(settings.source).train, settings.place()
+    shards.refuse_overlap(output, [settings.source])
+    chosen = methods.configure("purifier", settings.method, settings.layers)
+    device = pick_device(settings.device)
+    taken = _take_in(settings, source, imagefolder.spill(output.parent), progress)
+    weights = _weights(settings, chosen)
+    work = shards.Work.open(output, _parameters(settings, chosen, taken, weights), fresh=settings.fresh)
+    if work.complete:
+        progress.say(f"{output} is up to date")
+        return output
+    tools = Tools(device=device, seed=settings.seed, work=work.scratch, weights=weights, progress=progress)
+    purify = chosen.module.build(taken.data, chosen.config, tools)
+    measure = Measure(settings, source, taken.data, weights.get("lpips"), device)
+    _write(work, taken, purify, measure, progress)
+    return work.seal(lambda records: _statement(settings, chosen, source, taken, records, tools, weights))
+
+
+def plan(settings: PurifySettings, progress: Progress = SILENT) -> Plan:
+    """What `run` would do, its time calibrated on one batch; writes nothing."""
+    source = imagefolder.parts(settings.source).train
+    chosen = methods.configure("purifier", settings.method, settings.layers)
+    taken = _take_in(settings, source, None, progress)
+    tools = Tools(device=pick_device(settings.device), seed=settings.seed, weights=_weights(settings, chosen))
+    purify = chosen.module.build(taken.data, chosen.config, tools)
+    rows = range(min(32, len(taken.data)))
+    start = time.monotonic()
+    purify(_batch(taken.data, rows))
+    return Plan(
+        stage="purify",
+        output=str(settings.place()),
+        images=len(taken.data),
+        classes=len(taken.data.classes),
+        refused=len(taken.refused),
+        shards=len(shards.plan(len(taken.data), taken.data.size**2)),
+        output_bytes=len(taken.data) * 3 * taken.data.size**2,
+        free_bytes=shutil.disk_usage(settings.place().resolve().parent).free,
+        seconds_estimate=(time.monotonic() - start) / len(rows) * len(taken.data),
+        notes=(f"method {chosen.name}, device {tools.device}",),
+    )
+
+
+def _take_in(settings: PurifySettings, source: Path, array: Any, progress: Progress) -> Intake:
+    return imagefolder.intake(
+        imagefolder.scan(source, limit=settings.limit),
+        size=settings.size,
+        on_bad=settings.on_bad,
+        max_bad=settings.max_bad,
+        array=array,
+        progress=progress,
+    )
+
+
+def _weights(settings: PurifySettings, chosen: methods.Chosen) -> dict[str, Path]:
+    """Where the weights lie that this method names in `WEIGHTS`; a prior that is needed and missing is an error."""
+    found: dict[str, Path] = {}
+    if settings.prior is not None:
+        if not settings.prior.is_file():
+            raise ResourceError(
+                f"expected a prior, found no file at {settings.prior}",
+                hint=f"train one: ue-audit train-prior RAW_FOLDER -o {settings.prior}",
+            )
+        found["prior"] = settings.prior
+    lpips = perceptual.find_lpips_weights(getattr(chosen.config, "weights", None))
+    if lpips is not None:
+        found["lpips"] = lpips
+    return found
+
+
+def _parameters(
+    settings: PurifySettings, chosen: methods.Chosen, taken: Intake, weights: dict[str, Path]
+) -> dict[str, Any]:
+    return {
+        "stage": "purify",
+        "method": chosen.name,
+        "config": chosen.config.model_dump(mode="json"),
+        "seed": settings.seed,
+        "size": taken.data.size,
+        "limit": settings.limit,
+        "source": manifest.source_digest(taken.sources),
+        "weights": {name: manifest.file_sha256(path) for name, path in weights.items()},
+    }
+
+
+# -- purifying and measuring -------------------------------------------------------------------------------
+
+
+def _batch(data: ImageData, rows: range) -> Batch:
+    index = torch.arange(rows.start, rows.stop)
+    labels = None if data.labels is None else data.labels[index]
+    return Batch(data.batch(index), labels, index, [data.keys[row] for row in rows])
+
+
+def _write(work: shards.Work, taken: Intake, purify: Purify, measure: "Measure", progress: Progress) -> None:
+    listed, outputs = shards.plan(len(taken.data), taken.data.size**2), taken.outputs()
+    if work.done:
+        progress.say(f"{len(work.done)}/{len(listed)} shards done, resuming")
+    progress.start("purifying", len(taken.data))
+    for number, rows in enumerate(listed):
+        if str(number) not in work.done:
+            batch = _batch(taken.data, rows)
+            x_le = purify(batch)
+            if not torch.isfinite(x_le).all():
+                raise NonFiniteError(f"the purifier gave NaN or infinity in rows {rows.start} to {rows.stop - 1}")
+            pixels = to_uint8(x_le)
+            files, records = {}, []
+            for row, x, figures in zip(rows, pixels, measure(rows, batch.x, to_float(pixels)), strict=True):
+                path = outputs[row]
+                files[path] = imagefolder.encode_png(x)
+                record = {
+                    "sha256": hashlib.sha256(files[path]).hexdigest(),
+                    "pixels_sha256": imagefolder.pixels_sha256(x),
+                    "width": x.shape[1],
+                    "height": x.shape[0],
+                    "shard": number,
+                }
+                records.append(taken.describe(row, path) | record | figures)
+            work.commit(str(number), files, records)
+        progress.advance(len(rows))
+    progress.stop()
+
+
+class Measure:
+    """Figures per image: against the input always; against the clean originals where they can be found."""
+
+    def __init__(
+        self, settings: PurifySettings, source: Path, data: ImageData, lpips: Path | None, device: torch.device
+    ) -> None:
+        clean = settings.clean or manifest.clean_of(source)
+        self._clean: ImageData | None = None
+        self._lpips = perceptual.Lpips(lpips).to(device) if lpips is not None and data.size >= 31 else None
+        self._device = device
+        if clean is not None and clean.is_dir() and clean.resolve() != source.resolve():
+            originals = imagefolder.intake(imagefolder.scan(clean), size=data.size).data
+            rows = {key: row for row, key in enumerate(originals.keys)}
+            keys = [cells.original_keys(source).get(key, key) for key in data.keys]
+            if all(key in rows for key in keys):
+                self._clean = originals.take([rows[key] for key in keys])
+
+    def __call__(self, rows: range, x_in: torch.Tensor, x_le: torch.Tensor) -> list[dict[str, Any]]:
+        figures = {"linf": (distances.linf(x_in, x_le) * 255).round(), "l2": distances.l2(x_in, x_le)}
+        figures["psnr"] = distances.psnr(x_in, x_le)
+        if self._clean is not None:
+            x = self._clean.batch(torch.arange(rows.start, rows.stop))
+            figures["psnr_clean"], figures["ssim_clean"] = distances.psnr(x, x_le), distances.ssim(x, x_le)
+            figures["residual_correlation"] = distances.residual_correlation(x, x_in, x_le)
+            if self._lpips is not None:
+                figures["lpips_clean"] = self._lpips(x.to(self._device), x_le.to(self._device)).cpu()
+        columns = {
+            name: [round(float(v), 6) if np.isfinite(float(v)) else None for v in values]
+            for name, values in figures.items()
+        }
+        return [{name: column[i] for name, column in columns.items()} for i in range(len(rows))]
+
+
+# -- manifest ----------------------------------------------------------------------------------------------
+
+
+def _statement(
+    settings: PurifySettings,
+    chosen: methods.Chosen,
+    source: Path,
+    taken: Intake,
+    records: list[dict[str, Any]],
+    tools: Tools,
+    weights: dict[str, Path],
+) -> Manifest:
+    output = settings.place()
+    return statement(
+        stage="purify",
+        method=chosen.name,
+        config=chosen.config.model_dump(mode="json"),
+        origins=chosen.origins,
+        settings=recorded(settings),
+        seed=settings.seed,
+        dependencies=_parents(source, taken, weights, settings),
+        counts=taken.counts() | {"written": len(records)},
+        notes=tools.notes | {"partial": settings.limit is not None},
+        warnings=[*tools.notes.pop("warnings", []), *taken.warnings()],
+        summary={"images purified": len(records)} | _means(records),
+        next=f"ue-audit evaluate {source} {output}",
+        run=RunDetails(device=str(tools.device)),
+    )
+
+
+def _parents(
+    source: Path, taken: Intake, weights: dict[str, Path], settings: PurifySettings
+) -> list[manifest.Dependency]:
+    """A protected set by its manifest, or the owner's clean images (which makes this a ceiling); prior and weights."""
+    output = settings.place()
+    files = [
+        manifest.dependency(name, path, output=output, digest=manifest.file_sha256(path))
+        for name, path in weights.items()
+    ]
+    if manifest.find(source) is not None:
+        return [manifest.dependency("protected", source, output=output), *files]
+    used = {"limit": settings.limit, "skipped": tuple(refusal.path for refusal in taken.refused)}
+    digest = manifest.source_digest(taken.sources)
+    clean = manifest.dependency("source", source, output=output, digest=digest, **used)
+    return [clean, clean.model_copy(update={"name": "clean"}), *files]
+
+
+def _means(records: list[dict[str, Any]]) -> dict[str, float | None]:
+    shown = {
+        "psnr_clean": "mean PSNR to clean (dB)",
+        "residual_correlation": "residual correlation",
+        "psnr": "mean PSNR to the input (dB)",
+    }
+    means = {}
+    for figure, label in shown.items():
+        values = [r[figure] for r in records if r.get(figure) is not None]
+        if values:
+            means[label] = round(float(np.mean(values)), 3)
+    return dict(list(means.items())[:2])

@@ -1,0 +1,69 @@
+"""How numbers are written, the same in all four forms of the report. None reads "not measured"."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+ABSENT = "not measured"
+Write = Callable[[float], str]
+
+
+def percent(value: float | None) -> str:
+    """An accuracy, 0.8512 -> "85.1"; the unit stands in the heading."""
+    return ABSENT if value is None else _signed(100 * value, 1)
+
+
+def points(value: float | None) -> str:
+    """A difference of accuracies in points, 0.123 -> "12.3"."""
+    return percent(value)
+
+
+def ratio(value: float | None) -> str:
+    """A recovery or survival, 0.0712 -> "0.07"."""
+    return ABSENT if value is None else _signed(value, 2)
+
+
+def decimal(value: float | None, digits: int = 1) -> str:
+    return ABSENT if value is None else _signed(value, digits)
+
+
+def count(value: int | None) -> str:
+    """12000 -> "12,000"."""
+    return ABSENT if value is None else f"{value:,}"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ABSENT
+    whole = round(seconds)
+    if whole < 60:
+        return f"{max(seconds, 0):.2g} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def interval(value: Any, write: Write) -> str:
+    """The bounds in brackets, "[0.02, 0.13]"; "" where there are none. Takes an Estimate or its JSON form."""
+    low, high = bounds(value)
+    return f"[{write(low)}, {write(high)}]" if low is not None and high is not None else ""
+
+
+def bounds(value: Any) -> tuple[float | None, float | None]:
+    if value is None:
+        return None, None
+    if isinstance(value, Mapping):
+        return value["low"], value["high"]
+    return value.low, value.high
+
+
+def listed(values: Sequence[float], write: Write) -> str:
+    """Every seed's figure: "85.1, 84.7, 86.0"."""
+    return ", ".join(write(value) for value in values)
+
+
+def _signed(value: float, digits: int) -> str:
+    """Fixed decimals with a true minus sign, and no minus zero."""
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        return text.removeprefix("-")
+    return text.replace("-", "−")

@@ -1,0 +1,63 @@
+"""report.md: the report as GitHub Markdown, from report.json alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ue_audit.rendering.figures import ABSENT, interval, points, ratio
+from ue_audit.rendering.tables import Table, all_tables
+from ue_audit.rendering.text import code, markdown
+
+MARKS = {"ok": "✓ ok", "warn": "! note", "fail": "✗ fails", "unknown": "? open"}
+
+
+def render(report: Mapping[str, Any], sheet: str | None = None) -> str:
+    """The whole report; `sheet` is the name of the image sheet's file beside it."""
+    tables = all_tables(report)
+    parts = [
+        f"# Audit of {markdown(report['title'])}",
+        f"**{markdown(report['verdict']['sentence'])}**",
+        *_verdict(report["verdict"]),
+        "## Is this verdict sound?",
+        _list(f"**{MARKS[c['state']]}** {markdown(c['name'])}: {markdown(c['text'])}" for c in report["checks"]),
+        *(["Warnings of the stages:", _list(markdown(w) for w in report["warnings"])] if report["warnings"] else []),
+        *(_section(tables[key]) for key in tables if key != "provenance"),
+        *_images(report["sheet"], sheet),
+        "## What was not tested",
+        _list(markdown(text) for text in report["limits"]),
+        *(_section(tables[key]) for key in tables if key == "provenance"),
+        "## The commands",
+        *([_list(code(command) for command in report["commands"])] if report["commands"] else [ABSENT]),
+        f"{markdown(report['generator'])}, report format {report['schema']}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _verdict(verdict: Mapping[str, Any]) -> list[str]:
+    rows = [("Grade", verdict["grade"] or f"none: {'; '.join(verdict['no_grade'])}")]
+    left, taken = verdict["survival"], verdict["effect"]
+    rows.append(("Survival", f"{ratio(left and left['value'])} {interval(left, ratio)}".rstrip()))
+    rows.append(("Effect, points", f"{points(taken and taken['value'])} {interval(taken, points)}".rstrip()))
+    rows += [("Cheapest successful attack", verdict["cheapest"])] if verdict["cheapest"] else []
+    return [_table(("", ""), rows)]
+
+
+def _section(table: Table) -> str:
+    note = f"\n\n{markdown(table.note)}" if table.note else ""
+    return f"## {markdown(table.caption)}\n\n{_table(table.headers, table.rows, table.figures)}{note}"
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], figures: bool = False) -> str:
+    rule = ["---", *(["---:"] if figures else ["---"]) * (len(headers) - 1)]
+    lines = [[markdown(cell) for cell in headers], rule, *([markdown(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _images(found: Mapping[str, Any] | None, sheet: str | None) -> list[str]:
+    if found is None or sheet is None:
+        return []
+    columns = ", ".join(markdown(column) for column in found["columns"])
+    return ["## Some of the images", f"![{markdown(found['alt'])}]({sheet})", f"Columns: {columns}."]
+
+
+def _list(items: Any) -> str:
+    return "\n".join(f"- {item}" for item in items)

@@ -1,0 +1,58 @@
+"""The verdict for the terminal, as a rich renderable, from report.json alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from ue_audit.rendering import tables
+from ue_audit.rendering.figures import interval, points, ratio
+from ue_audit.rendering.text import plain
+
+STYLES = {"A": "green", "B": "green", "C": "yellow", "D": "red", "F": "red", None: "yellow"}
+MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"), "unknown": ("?", "yellow")}
+SHOWN = {"accuracies": (0, 1, 2, 3), "countermeasures": (0, 1, 2, 3)}
+
+
+def report_panel(report: Mapping[str, Any]) -> RenderableType:
+    """Sentence, grade, interval, what is not sound, and the two tables that matter. No markup is parsed anywhere."""
+    verdict = report["verdict"]
+    parts: list[RenderableType] = [Text(plain(verdict["sentence"]), "bold"), Text(), _figures(verdict), Text()]
+    parts += [_check(c) for c in report["checks"] if c["state"] != "ok"]
+    sound = sum(c["state"] == "ok" for c in report["checks"])
+    parts += [Text(f"✓ {sound} of {len(report['checks'])} honesty checks hold", "green"), Text()]
+    found = tables.all_tables(report)
+    parts += [_table(found[key], columns) for key, columns in SHOWN.items() if key in found]
+    title = Text(f"audit of {plain(report['title'])}")
+    return Panel(Group(*parts), title=title, title_align="left", expand=False, box=box.ROUNDED)
+
+
+def _figures(verdict: Mapping[str, Any]) -> Text:
+    style = STYLES[verdict["grade"]]
+    left, taken = verdict["survival"], verdict["effect"]
+    grade = f"grade {verdict['grade']}" if verdict["grade"] else f"no grade: {'; '.join(verdict['no_grade'])}"
+    survival = f"survival {ratio(left and left['value'])} {interval(left, ratio)}".rstrip()
+    effect = f"effect {points(taken and taken['value'])} points {interval(taken, points)}".rstrip()
+    text = Text.assemble((plain(grade), f"bold {style}"), "   ", survival, "   ", effect)
+    if verdict["cheapest"]:
+        text.append(f"\ncheapest successful attack: {plain(verdict['cheapest'])}")
+    return text
+
+
+def _check(found: Mapping[str, str]) -> Text:
+    mark, style = MARKS[found["state"]]
+    return Text.assemble((f"{mark} {plain(found['name'])}", style), f": {plain(found['text'])}")
+
+
+def _table(found: tables.Table, columns: tuple[int, ...]) -> Table:
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        shown.add_column(Text(found.headers[column]), justify="right" if column else "left")
+    for number, row in enumerate(found.rows):
+        style = "bold" if number in found.marked else ""
+        shown.add_row(*(Text(plain(row[column])) for column in columns), style=style)
+    return shown

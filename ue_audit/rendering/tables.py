@@ -1,0 +1,199 @@
+"""The tables of a report as rows of text, from report.json alone. Markdown and HTML show the same ones.
+
+Nothing is escaped here: each form escapes every cell.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ue_audit.rendering.figures import ABSENT, count, decimal, duration, interval, listed, percent, points, ratio
+
+Report = Mapping[str, Any]
+WORST = 5  # classes shown before the rest
+
+
+class Table(NamedTuple):
+    """`rows` of text under `headers`; the first column names the row, the others hold figures if `figures`."""
+
+    key: str
+    caption: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    figures: bool = True
+    note: str = ""
+    marked: frozenset[int] = frozenset()  # rows that stand out
+
+
+def label(cell: Mapping[str, Any]) -> str:
+    """What a cell was trained on, for people."""
+    countermeasure = cell["countermeasure"] or "countermeasure"
+    return {
+        "clean": "clean images",
+        "noise": "clean + noise of the same norm",
+        "protected": "protected, no countermeasure",
+        "purified": f"protected + {countermeasure}",
+        "ceiling": f"clean + {countermeasure} (ceiling)",
+    }[cell["role"]]
+
+
+def learner_suffix(report: Report, learner: str) -> str:
+    """The learner's name where the report has several."""
+    return f", {learner}" if len(report["setup"]["learners"]) > 1 else ""
+
+
+def all_tables(report: Report) -> dict[str, Table]:
+    """Every table by its key, those without rows left out."""
+    made = [accuracies, countermeasures, readings, classes, fidelity, prior, provenance]
+    return {table.key: table for make in made if (table := make(report)).rows}
+
+
+def accuracies(report: Report) -> Table:
+    rows = [
+        (
+            label(cell) + learner_suffix(report, cell["learner"]),
+            percent(cell["accuracy"] and cell["accuracy"]["value"]),
+            interval(cell["accuracy"], percent) or ABSENT,
+            listed(cell["accuracies"], percent) or ABSENT,
+            percent(cell["chosen"]),
+            percent(cell["peak"]),
+        )
+        for cell in report["cells"]
+    ]
+    headers = ("Trained on", "Accuracy, %", "95 % interval", "Each seed", "Chosen epoch", "Best epoch")
+    setup = report["setup"]
+    note = (
+        f"Accuracy on {count(setup['n_test'])} clean test images after the last epoch; chance is "
+        f"{percent(setup['chance'])}. The chosen epoch is the best on {count(setup['n_val'])} validation images; "
+        "the best epoch on the test images is an upper bound that no attacker can choose."
+    )
+    marked = frozenset(i for i, cell in enumerate(report["cells"]) if cell["folder"] in _chosen_folder(report))
+    return Table("accuracies", "Accuracy by training set", headers, rows, note=note, marked=marked)
+
+
+def _chosen_folder(report: Report) -> tuple[str, ...]:
+    chosen = report["verdict"]["chosen"]
+    return (chosen["folder"],) if chosen else ()
+
+
+def countermeasures(report: Report) -> Table:
+    rows = [
+        (
+            str(attack["countermeasure"]) + _on(report, attack) + (" (chosen)" if attack["chosen"] else ""),
+            _estimate(attack["recovery"]),
+            _estimate(attack["survival"]),
+            percent(attack["ceiling"]),
+            _estimate(attack["ceiling_recovery"]),
+            points(attack["distortion_cost"]),
+            points(attack["residual_protection"]),
+            duration(attack["seconds"]),
+        )
+        for attack in report["countermeasures"]
+    ]
+    headers = (
+        "Countermeasure", "Recovery", "Survival", "Ceiling, %", "Recovery to ceiling",
+        "Own cost, points", "Left, points", "Time",
+    )  # fmt: skip
+    note = (
+        "Recovery is the share of the lost accuracy that a countermeasure gives back, survival the rest, each with its "
+        "95 % interval. The ceiling is the same countermeasure on clean images: what it costs by itself is set apart "
+        "from the protection that is left. Chosen: the highest accuracy on validation images."
+    )
+    marked = frozenset(i for i, attack in enumerate(report["countermeasures"]) if attack["chosen"])
+    return Table("countermeasures", "What each countermeasure gives back", headers, rows, note=note, marked=marked)
+
+
+def _on(report: Report, attack: Mapping[str, Any]) -> str:
+    several = len({a["protected"] for a in report["countermeasures"]}) > 1
+    return (f" on {attack['protected']}" if several else "") + learner_suffix(report, attack["learner"])
+
+
+def _estimate(value: Mapping[str, float | None] | None) -> str:
+    if value is None:
+        return ABSENT
+    return f"{ratio(value['value'])} {interval(value, ratio)}".rstrip()
+
+
+def readings(report: Report) -> Table:
+    rows = [
+        (
+            reading["title"],
+            percent(reading["clean"]),
+            percent(reading["protected"]),
+            percent(reading["purified"]),
+            _estimate(reading["survival"]),
+        )
+        for reading in report["readings"]
+    ]
+    headers = ("Accuracy read at", "Clean, %", "Protected, %", "Countermeasure, %", "Survival")
+    return Table("readings", "The same, by the epoch that counts", headers, rows)
+
+
+def classes(report: Report) -> Table:
+    rows = [
+        (
+            row["class"],
+            percent(row["clean"]),
+            percent(row["protected"]),
+            percent(row["purified"]),
+            "no effect" if row["survival"] is None and row["purified"] is not None else ratio(row["survival"]),
+        )
+        for row in report["per_class"]
+    ]
+    headers = ("Class", "Clean, %", "Protected, %", "Countermeasure, %", "Survival")
+    note = "The least protected class first; where the protection takes less than 10 points there is no survival to speak of."
+    return Table("classes", "By class", headers, rows, note=note)
+
+
+def fidelity(report: Report) -> Table:
+    rows = [
+        (
+            row["folder"],
+            _spread(row["linf"], 1),
+            _spread(row["psnr"], 1),
+            _spread(row["ssim"], 3),
+            _spread(row["lpips"], 3),
+            _spread(row["residual_correlation"], 2),
+        )
+        for row in report["fidelity"]
+    ]
+    headers = ("Images", "Largest change, levels", "PSNR, dB", "SSIM", "LPIPS", "Residual correlation")
+    note = (
+        "Distance to the clean originals: mean over images and, in brackets, 5th and 95th percentile. Residual "
+        "correlation: the share of the protection's noise that is still there; 1 all of it, 0 none. The largest change "
+        "of a purified image is against the image it was made from."
+    )
+    return Table("fidelity", "Fidelity", headers, rows, note=note)
+
+
+def _spread(value: Mapping[str, float | None] | None, digits: int) -> str:
+    if value is None:
+        return ABSENT
+    mean = decimal(value["mean"], digits)
+    if value["p5"] is None or value["p95"] is None:
+        return mean
+    return f"{mean} [{decimal(value['p5'], digits)}, {decimal(value['p95'], digits)}]"
+
+
+def prior(report: Report) -> Table:
+    found = report["prior"]
+    rows: list[tuple[str, str]] = []
+    if found is not None:
+        rows = [
+            ("Prior", found["name"]),
+            ("Trained on", f"{count(found['images'])} raw images" if found["images"] is not None else ABSENT),
+            ("Started from", found["start"] or "scratch"),
+            ("Training time", duration(found["seconds"])),
+            *((f"Held-out PSNR at {name}, dB", decimal(value)) for name, value in found["figures"].items()),
+            *((f"Exact duplicates, {pair}", count(n)) for pair, n in found["overlap"].items()),
+        ]
+    return Table("prior", "The attacker's prior", ("", ""), rows, figures=False)
+
+
+def provenance(report: Report) -> Table:
+    rows = [
+        (row["name"], f"{row['stage']} {row['method']}".strip(), row["digest"], duration(row["seconds"]))
+        for row in report["provenance"]
+    ]
+    headers = ("Output", "Made by", "Digest", "Time")
+    note = "Digests are the first 12 digits of the tree digest (sha256). Check all of it: ue-audit verify --chain"
+    return Table("provenance", "Where everything comes from", headers, rows, figures=False, note=note)

@@ -1,0 +1,234 @@
+"""report: an evaluation -> verdict. Manifests and records in; report.json out, and Markdown, HTML, image sheet of it.
+
+report.json is the truth, the rest is rendered from it. Schema 1, shares and accuracies from 0 to 1, null where
+nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 % interval:
+
+    schema, generator, title
+    verdict           sentence; grade (A to F) or null and no_grade (reasons); survival, effect (estimates);
+                      chosen {countermeasure, folder, learner}; cheapest (a successful attack, in words)
+    checks            [{name, state: ok|warn|fail|unknown, text}], the worst first;  warnings of the stages
+    setup             images, classes, chance, n_test, n_val, seeds, reading, learners [{name, epochs, recipe}]
+    audits            one verdict per protected set and learner, as `verdict`, with protected and learner
+    cells             [{role: clean|noise|protected|ceiling|purified, folder, countermeasure, learner, seeds,
+                      accuracies (of each seed, last epoch), accuracy (estimate), spread, last, chosen, peak,
+                      validation, images, epochs}]; accuracy null: the cell was not measured
+    countermeasures   [{protected, learner, countermeasure, folder, chosen (on validation images), accuracy,
+                      recovery, survival, ceiling_recovery (estimates), ceiling, distortion_cost,
+                      residual_protection, chance_normalised, undoes, validation, seconds, device}]
+    readings          [{reading: last|chosen|peak, title, clean, protected, purified, survival}]
+    curves            [{role, folder, countermeasure, learner, points: [{epoch, mean, low, high}]}]
+    per_class         [{class, clean, protected, purified, survival}]
+    fidelity          [{folder, linf, psnr, ssim, lpips, residual_correlation: {mean, p5, p95}}]
+    prior             {name, images, start, seconds, figures, overlap: {"test ∩ prior": exact duplicates}}
+    sheet             {file, columns, rows, tile, alt, caption};  limits, commands, provenance
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ue_audit import __version__, facts, findings, manifest, samples, shards, verdict
+from ue_audit.facts import Facts
+from ue_audit.findings import Contest, Group
+from ue_audit.manifest import MANIFEST, Manifest
+from ue_audit.progress import SILENT, Progress
+from ue_audit.rendering import html, markdown
+from ue_audit.rendering.figures import duration, ratio
+from ue_audit.samples import Samples
+from ue_audit.settings import Plan, ReportSettings, command
+
+SCHEMA = 1
+FILES = ("report.json", "report.md", "report.html", "report.png")
+
+
+def run(settings: ReportSettings, progress: Progress = SILENT) -> Path:
+    """Write the report of `settings.evaluation`; returns its sealed folder.
+
+    Raises UsageError (no evaluation there), IntegrityError (a damaged manifest or records).
+    """
+    output = settings.place()
+    shards.refuse_overlap(output, [settings.evaluation])
+    known = facts.gather(settings.evaluation)
+    work = shards.Work.open(output, _parameters(settings), fresh=settings.fresh)
+    if work.complete:
+        progress.say(f"{output} is up to date")
+        return output
+    contests = findings.contests(findings.groups(known.records), known.parents)
+    shown = samples.choose(known, findings.headline(contests)) if settings.images else None
+    report = compose(known, shown.about if shown else None, settings)
+    files = _files(report, shown)
+    if not work.done:
+        work.commit("report", files, [_record(name, data) for name, data in files.items()])
+    return work.seal(_statement(settings, known, report))
+
+
+def plan(settings: ReportSettings, progress: Progress = SILENT) -> Plan:
+    """What `run` would do; writes nothing."""
+    known = facts.gather(settings.evaluation)
+    return Plan(
+        stage="report",
+        output=str(settings.place()),
+        images=samples.ROWS if settings.images else 0,
+        shards=1,
+        output_bytes=500_000,
+        free_bytes=shutil.disk_usage(settings.place().resolve().parent).free,
+        seconds_estimate=1.0,
+        notes=(f"{len(known.records)} trainings",),
+    )
+
+
+def _parameters(settings: ReportSettings) -> dict[str, Any]:
+    return {
+        "stage": "report",
+        "evaluation": manifest.file_sha256(settings.evaluation / MANIFEST),
+        "images": settings.images,
+        "version": __version__,
+    }
+
+
+def _files(report: dict[str, Any], shown: Samples | None) -> dict[str, bytes]:
+    files = {
+        "report.json": (json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+        "report.md": markdown.render(report, report["sheet"] and report["sheet"]["file"]).encode(),
+        "report.html": html.render(report, shown.png if shown else None).encode(),
+    }
+    return files | ({report["sheet"]["file"]: shown.png} if shown else {})
+
+
+def _record(name: str, data: bytes) -> dict[str, Any]:
+    return {"path": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+# -- report.json -------------------------------------------------------------------------------------------
+
+
+def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings) -> dict[str, Any]:
+    """The content of report.json; equal facts give equal content."""
+    groups = findings.groups(known.records)
+    contests = findings.contests(groups, known.parents)
+    head = findings.headline(contests)
+    notes = facts.notes(known)
+    setup = _setup(known, groups)
+    attacks = [_attack(known, c, *pair, setup["chance"]) for c in contests for pair in c.attacks]
+    report = {
+        "schema": SCHEMA,
+        "generator": f"ue-audit {__version__}",
+        "title": known.title,
+        "verdict": verdict.judge(head) | {"cheapest": _cheapest(attacks, known)},
+        "checks": verdict.checks(head, groups, notes),
+        "warnings": _warnings(known),
+        "setup": setup,
+        "audits": [
+            {"protected": c.protected.folder, "learner": c.protected.learner, **verdict.judge(c)} for c in contests
+        ],
+        "cells": _cells(groups, contests),
+        "countermeasures": attacks,
+        "readings": findings.readings(head) if head else [],
+        "curves": [findings.curve(group) for group in groups],
+        "per_class": findings.per_class(head) if head else [],
+        "fidelity": facts.fidelity(known),
+        "prior": facts.prior(known),
+        "sheet": sheet,
+        "limits": verdict.limits(head, groups, notes),
+        "commands": [*known.commands, command("report", settings)],
+        "provenance": facts.provenance(known),
+    }
+    rounded: dict[str, Any] = _rounded(report)
+    return rounded
+
+
+def _setup(known: Facts, groups: list[Group]) -> dict[str, Any]:
+    first = known.records[0]
+    recipes = {g.learner: g.records[0] for g in groups}
+    return {
+        "images": first["images"],
+        "classes": len(first["per_class"]),
+        "chance": 1 / len(first["per_class"]) if first["per_class"] else None,
+        "n_test": first["n_test"],
+        "n_val": first["n_val"],
+        "seeds": min(g.arm().seeds for g in groups),
+        "reading": findings.READING,
+        "learners": [
+            {"name": name, "epochs": record["epochs"], "recipe": record["recipe"]} for name, record in recipes.items()
+        ],
+    }
+
+
+def _attack(known: Facts, contest: Contest, purified: Group, ceiling: Group | None, chance: float) -> dict[str, Any]:
+    cost = {"seconds": known.seconds(purified.folder), "device": known.device(purified.folder)}
+    return findings.attack(contest, purified, ceiling, chance) | cost
+
+
+def _cheapest(attacks: list[dict[str, Any]], known: Facts) -> str | None:
+    """The quickest attack that gives back at least half, in words; None where there is none."""
+    won = [attack for attack in attacks if attack["undoes"] and attack["seconds"] is not None]
+    if not won:
+        return None
+    best = min(won, key=lambda attack: attack["seconds"])
+    prior = known.priors.get(best["folder"])
+    images = prior.counts.get("images") if prior else None
+    training = f", prior from {images:,} raw images included" if images is not None else ""
+    where = f" on {best['device']}" if best["device"] else ""
+    return (
+        f"{best['countermeasure']}: gives back {ratio(best['recovery']['value'])}, "
+        f"{duration(best['seconds'])}{where}{training}"
+    )
+
+
+def _cells(groups: list[Group], contests: list[Contest]) -> list[dict[str, Any]]:
+    """Every measured cell, and a row of nulls for each that an audit needs and nobody measured."""
+    found = [findings.cell(group) for group in groups]
+    for contest in contests:
+        learner, protected = contest.protected.learner, contest.protected.folder
+        if contest.noise is None:
+            found.append(_missing("noise", protected, None, learner))
+        if not contest.attacks:
+            found.append(_missing("purified", protected, None, learner))
+        lacking = {str(g.countermeasure) for g, ceiling in contest.attacks if ceiling is None}
+        found += [_missing("ceiling", protected, name, learner) for name in sorted(lacking)]
+    return sorted(found, key=lambda c: (c["learner"], findings.ROLES.index(c["role"])))
+
+
+def _missing(role: str, folder: str, countermeasure: str | None, learner: str) -> dict[str, Any]:
+    empty = dict.fromkeys(("accuracy", "spread", *findings.READINGS, "validation", "images", "epochs"))
+    cell = {"role": role, "folder": folder, "countermeasure": countermeasure, "learner": learner}
+    return cell | {"seeds": 0, "accuracies": []} | empty
+
+
+def _warnings(known: Facts) -> list[str]:
+    outputs = {**known.made, **{m.subject: m for m in known.priors.values()}}
+    found = [f"{name}: {text}" for name, m in outputs.items() for text in m.warnings]
+    return [*found, *known.evaluation.warnings]
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to six decimals: more would only differ between machines."""
+    if isinstance(value, float):
+        return round(value, 6) + 0.0
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+# -- manifest ----------------------------------------------------------------------------------------------
+
+
+def _statement(settings: ReportSettings, known: Facts, report: dict[str, Any]) -> Manifest:
+    judged, output = report["verdict"], settings.place()
+    return manifest.statement(
+        stage="report",
+        method="report",
+        settings=settings.model_dump(mode="json", exclude={"fresh"}),
+        dependencies=[manifest.dependency("evaluation", settings.evaluation, output=output)],
+        counts={"trainings": len(known.records)},
+        notes={"verdict": judged["sentence"]},
+        warnings=[f"{c['name']}: {c['text']}" for c in report["checks"] if c["state"] in ("fail", "warn")],
+        summary={
+            "survival": judged["survival"] and judged["survival"]["value"],
+            "its lower end": judged["survival"] and judged["survival"]["low"],
+            "grade": judged["grade"] or "none",
+        },
+        next=f"ue-audit verify --chain {output}",
+    )

@@ -1,0 +1,67 @@
+"""Where words go: results to stdout, messages to stderr; with --json one document on stdout, nothing else."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from ue_audit.failures import Failure
+from ue_audit.options import Modes
+from ue_audit.progress import SILENT, Progress
+from ue_audit.rendering import terminal
+from ue_audit.rendering.text import plain, safe
+
+SCHEMA = "ue-audit/result/1"
+
+
+@contextlib.contextmanager
+def progress(mode: Modes) -> Iterator[Progress]:
+    """Bars on a terminal, lines on a pipe, nothing with -q."""
+    err = terminal.console(stderr=True)
+    live = terminal.LiveProgress if err.is_terminal else terminal.LineProgress
+    shown = SILENT if mode.quiet else live(err)
+    try:
+        yield shown
+    finally:
+        shown.stop()
+
+
+def say(mode: Modes, text: str) -> None:
+    """A message, unless -q."""
+    if not mode.quiet:
+        terminal.console(stderr=True).print(safe(text))
+
+
+def result(mode: Modes, document: dict[str, Any], text: Any, place: object = None) -> None:
+    """What a command came to: a JSON document, with -q the bare place, else text for people (rich markup)."""
+    if mode.json:
+        _document(document)
+    elif mode.quiet and place is not None:
+        typer.echo(plain(place))
+    else:
+        terminal.console().print(text)
+
+
+def show_config(mode: Modes, resolved: list[tuple[str, Any, dict[str, str]]]) -> None:
+    """Every setting and its origin, as YAML that can be read back."""
+    sections = {name: config.model_dump(mode="json", exclude={"layers"}) for name, config, _ in resolved}
+    origins = {name: origin for name, _, origin in resolved}
+    text = terminal.escaped(terminal.settings_yaml(sections, origins))
+    result(mode, {"settings": sections, "origins": origins}, text)
+
+
+def failed(failure: Failure, *, as_json: bool, verbose: bool) -> None:
+    """An error: a JSON document, or a message on stderr; the traceback of a bug always, of others with -v."""
+    err = terminal.console(stderr=True)
+    if failure.traceback and (verbose or failure.bug):
+        err.print(terminal.escaped(failure.traceback))
+    if as_json:
+        _document({"error": failure.document()})
+    elif failure.message:
+        err.print(terminal.problem(failure.message, failure.hint, failure.details, everything=verbose))
+
+
+def _document(fields: dict[str, Any]) -> None:
+    typer.echo(json.dumps({"schema": SCHEMA, **fields}, indent=2, default=str))

@@ -1,0 +1,251 @@
+"""Outputs that survive being killed: fixed shards, a journal, sealing, resume.
+
+    commit   drafts -> sync -> rename into place -> sync folders -> one line in the journal
+    seal     records -> manifest under a draft name -> sums -> rename of the manifest -> journal and work removed
+
+What the journal names is done; on resume its files are hashed again, and a shard with a file that differs is done
+anew. Whatever else lies about is overwritten with the same bytes. The steps on disk are in storage.py.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ue_audit import journal, storage
+from ue_audit.digests import canonical, file_sha256, portable, record_lines, sums, tree_digest
+from ue_audit.errors import IntegrityError, UsageError
+from ue_audit.statement import JOURNAL, MANIFEST, RECORDS, SUMS, Manifest, parse, render, sidecar, versions
+from ue_audit.storage import lock, refuse_overlap, write_file
+
+__all__ = ["SHARD_PIXELS", "Work", "lock", "plan", "refuse_overlap", "seal_file", "write_file"]
+
+SHARD_PIXELS = 2**19
+DRAFTS = "ue-audit.drafts"
+MARK = "ue-audit.scratch"
+
+Record = dict[str, Any]
+Statement = Manifest | Callable[[list[Record]], Manifest]
+
+
+def plan(n: int, pixels_per_image: int) -> list[range]:
+    """Fixed runs of rows of about 2^19 pixels each: the unit of work, sync and resume."""
+    rows = max(1, SHARD_PIXELS // pixels_per_image)
+    return [range(start, min(start + rows, n)) for start in range(0, n, rows)]
+
+
+class Work:
+    """An output folder under construction. Hold its `lock` from before `open` to after `seal`."""
+
+    def __init__(self, output: Path, parameters: Mapping[str, Any]) -> None:
+        self.output = output
+        self.scratch = output.with_name(f"{output.name}.work")
+        self.parameters: dict[str, Any] = json.loads(canonical(portable(dict(parameters), output.parent)))
+        self.key = hashlib.sha256(canonical(self.parameters)).hexdigest()
+        self.complete = False
+        self.done: dict[str, list[Record]] = {}
+        self.resumed = 0
+        self.started = storage.now()
+        self._files: dict[str, str] = {}
+        self._seconds = 0.0
+        self._clock = time.monotonic()
+
+    @classmethod
+    def open(cls, output: Path, parameters: Mapping[str, Any], *, fresh: bool = False) -> "Work":
+        """Begin an output, go on with an unfinished one, or find it sealed (`complete`).
+
+        `parameters` (JSON values) decide whether it is the same work. Raises UsageError for other parameters, naming
+        the keys that differ, and for a folder that is not ours; `fresh` discards what is ours.
+        """
+        work = cls(output, parameters)
+        with storage.resources(output):
+            if fresh:
+                work._discard()
+            if (output / MANIFEST).exists():
+                work._find_sealed()
+            elif (output / JOURNAL).exists():
+                work._resume()
+            else:
+                work._begin()
+        return work
+
+    def commit(self, shard: str, files: Mapping[str, bytes], records: list[Record]) -> None:
+        """Make a shard's files and records permanent. Raises ResourceError when the system refuses."""
+        self._check(shard, files)
+        line = {
+            "shard": shard,
+            "files": {path: hashlib.sha256(data).hexdigest() for path, data in files.items()},
+            "records": records,
+            "seconds": round(self._elapsed(), 3),
+        }
+        text = journal.line(line)
+        with storage.resources(self.output):
+            self._place(files)
+            storage.append(self.output / JOURNAL, text)
+            storage.sync([self.output / JOURNAL], self.output)
+        self._add(line)
+
+    def seal(self, statement: Statement) -> Path:
+        """Write records, manifest and sums, and end the work. Returns the output folder."""
+        records = sorted((r for part in self.done.values() for r in part), key=lambda r: str(r["path"]).encode())
+        lines = record_lines(records)
+        manifest = statement if isinstance(statement, Manifest) else statement(records)
+        own = {RECORDS: hashlib.sha256(lines).hexdigest()}
+        data = render(self._complete_manifest(manifest, own[RECORDS]))
+        own[MANIFEST] = hashlib.sha256(data).hexdigest()
+        with storage.resources(self.output):
+            storage.remove(self.output / DRAFTS)
+            storage.replace(self.output / RECORDS, lines)
+            draft = self.output / f"{MANIFEST}.tmp"
+            storage.write(draft, data)
+            storage.replace(self.output / SUMS, sums({**self._files, **own}.items()))
+            storage.sync([draft], self.output)
+            storage.rename(draft, self.output / MANIFEST)
+            storage.sync_folders([self.output])
+            self._sweep()
+        self.complete = True
+        return self.output
+
+    # -- the three states an output can be in ------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._refuse_foreign()
+        self._clear_scratch()
+        self.output.mkdir(parents=True, exist_ok=True)
+        self._make_scratch()
+        head = {"key": self.key, "parameters": self.parameters, "started": self.started}
+        storage.replace(self.output / JOURNAL, journal.line(head))
+
+    def _resume(self) -> None:
+        journal = self.output / JOURNAL
+        found = [journal.parsed(line) for line in journal.read_bytes().split(b"\n")]
+        head, *lines = [line for line in found if line is not None] or [{}]
+        if "key" not in head:
+            raise IntegrityError(f"{journal}: the journal cannot be read", hint="start over with --fresh")
+        self._same(head["key"], head["parameters"])
+        kept = [line for line in lines if "resumed" in line or self._holds(line)]
+        for line in kept:
+            self._add(line)
+        self.started, self.resumed = head["started"], sum("resumed" in line for line in kept) + 1
+        self._seconds = max((line.get("seconds", 0.0) for line in kept), default=0.0)
+        self._make_scratch()
+        again = {"resumed": storage.now()}
+        storage.replace(journal, b"".join(journal.line(line) for line in (head, *kept, again)))
+
+    def _find_sealed(self) -> None:
+        manifest = parse((self.output / MANIFEST).read_bytes(), str(self.output / MANIFEST))
+        self._same(manifest.key, manifest.parameters)
+        self._sweep()
+        self.complete = True
+
+    def _same(self, key: str, parameters: Mapping[str, Any]) -> None:
+        if key != self.key:
+            raise UsageError(
+                f"{self.output} was made with other settings",
+                hint="choose another place with -o, or start over with --fresh",
+                details=journal.differences(parameters, self.parameters),
+            )
+
+    def _discard(self) -> None:
+        """Take what is ours out of the way in one rename, then remove it."""
+        if (self.output / MANIFEST).exists() or (self.output / JOURNAL).exists():
+            self._make_scratch()
+            storage.remove(self.scratch / "discarded")
+            storage.rename(self.output, self.scratch / "discarded")
+
+    def _refuse_foreign(self) -> None:
+        if self.output.exists() and not self.output.is_dir():
+            raise UsageError(f"expected a folder to write to at {self.output}, found a file", hint="choose -o")
+        if self.output.is_dir() and not all(_is_draft(path) for path in self.output.iterdir()):
+            raise UsageError(f"{self.output} is not empty and was not made by ue-audit", hint="choose -o")
+
+    # -- pieces --------------------------------------------------------------------------------------------------
+
+    def _place(self, files: Mapping[str, bytes]) -> None:
+        """Files under draft names, synced as a group, then renamed into place."""
+        drafts = self.output / DRAFTS
+        drafts.mkdir(exist_ok=True)
+        moves = [(drafts / str(number), self.output / path) for number, path in enumerate(files)]
+        for (draft, _), data in zip(moves, files.values(), strict=True):
+            storage.write(draft, data)
+        storage.sync([draft for draft, _ in moves], drafts)
+        for draft, target in moves:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            storage.rename(draft, target)
+        folders = {folder for path in files for folder in PurePosixPath(path).parents}
+        storage.sync_folders(self.output / folder for folder in sorted(folders))
+
+    def _check(self, shard: str, files: Mapping[str, bytes]) -> None:
+        if shard in self.done:
+            raise ValueError(f"shard {shard} is already committed")
+        for path in files:
+            pure = PurePosixPath(path)
+            if path in self._files or pure.is_absolute() or ".." in pure.parts or path.startswith("ue-audit."):
+                raise ValueError(f"{path!r} cannot be written into an output, or is there already")
+
+    def _holds(self, line: Record) -> bool:
+        """Whether the files a journal line names are still there, byte for byte."""
+        paths = [(self.output / path, digest) for path, digest in line["files"].items()]
+        return all(path.is_file() and file_sha256(path) == digest for path, digest in paths)
+
+    def _add(self, line: Record) -> None:
+        if "shard" in line:
+            self.done[line["shard"]] = line["records"]
+            self._files.update(line["files"])
+
+    def _elapsed(self) -> float:
+        return self._seconds + time.monotonic() - self._clock
+
+    def _complete_manifest(self, manifest: Manifest, records_sha256: str) -> Manifest:
+        run = manifest.run.model_copy(
+            update={
+                "started": self.started,
+                "finished": storage.now(),
+                "seconds": round(self._elapsed(), 3),
+                "resumed": self.resumed,
+                "versions": manifest.run.versions or versions(),
+            }
+        )
+        return manifest.model_copy(
+            update={
+                "settings": portable(manifest.settings, self.output.parent),
+                "tree": tree_digest(self._files.items() or [(RECORDS, records_sha256)]),
+                "records_sha256": records_sha256,
+                "key": self.key,
+                "parameters": self.parameters,
+                "run": run,
+            }
+        )
+
+    def _make_scratch(self) -> None:
+        if self.scratch.is_dir() and not (self.scratch / MARK).exists() and any(self.scratch.iterdir()):
+            raise UsageError(f"{self.scratch} is in the way and was not made by ue-audit", hint="move it away")
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        if not (self.scratch / MARK).exists():
+            storage.write(self.scratch / MARK, b"Work of ue-audit, removed when its output is complete.\n")
+
+    def _clear_scratch(self) -> None:
+        self._make_scratch()
+        storage.remove(self.scratch)
+
+    def _sweep(self) -> None:
+        storage.remove(self.output / JOURNAL)
+        storage.remove(self.output / DRAFTS)
+        if (self.scratch / MARK).exists():
+            storage.remove(self.scratch)
+
+
+def seal_file(path: Path, data: bytes, manifest: Manifest) -> Path:
+    """Write an output that is one file, and its manifest beside it (`<name>.ue-audit.json`)."""
+    digest = hashlib.sha256(data).hexdigest()
+    settings = portable(manifest.settings, path.parent)
+    manifest = manifest.model_copy(update={"subject": path.name, "sha256": digest, "settings": settings})
+    write_file(path, data)
+    write_file(sidecar(path), render(manifest))
+    return path
+
+
+def _is_draft(path: Path) -> bool:
+    return path.name.startswith("ue-audit.") and path.name.endswith(".tmp")

@@ -1,0 +1,1 @@
+"""What methods that train a network share: the networks, the loop, the augmentation, the signed step."""
