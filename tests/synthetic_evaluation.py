@@ -22,6 +22,7 @@ MEANS: dict[tuple[str, str, str | None], float] = {
     ("ceiling", "data.jcdp", "jcdp"): 0.832,
     ("ceiling", "data.ddpm", "ddpm"): 0.801,
 }
+BUDGET = Budget(norm="linf", limit=8 / 255)
 CLASSES = ("airplane", "automobile", "horse", "ship")
 Means = Mapping[tuple[str, str, str | None], float]
 
@@ -33,7 +34,8 @@ def records(
     made = []
     for cell, mean in means.items():
         for seed in range(seeds):
-            made.append(_record(dict(zip(("role", "folder", "countermeasure"), cell, strict=True)), mean, seed, classes, learner))
+            named = dict(zip(("role", "folder", "countermeasure"), cell, strict=True))
+            made.append(_record(named, mean, seed, classes, learner))
     return made
 
 
@@ -44,10 +46,10 @@ def _record(cell: dict[str, Any], mean: float, seed: int, classes: tuple[str, ..
     early = 0.42 if cell["role"] == "protected" else 0.3  # a poisoned network is better for a moment
     share = 1 - np.exp(-np.arange(1, EPOCHS + 1) / 3)
     tests = [early + (end - early) * float(s) + float(random.normal(0, 0.008)) for s in share[:-1]] + [end]
-    curve = [
-        {"epoch": i + 1, "loss": 1.4 * (1 - float(s)) + 0.02, "val": min(1, max(0, a + float(random.normal(0, 0.006)))), "test": min(1.0, max(0.0, a))}
-        for i, (s, a) in enumerate(zip(share, tests, strict=True))
-    ]  # fmt: skip
+    curve = []
+    for i, (s, a) in enumerate(zip(share, tests, strict=True), 1):
+        test, val = (float(np.clip(v, 0, 1)) for v in (a, a + random.normal(0, 0.006)))
+        curve.append({"epoch": i, "loss": 1.4 * (1 - float(s)) + 0.02, "val": val, "test": test})
     peak, chosen = max(curve, key=lambda p: p["test"]), max(curve, key=lambda p: p["val"])
     spread = np.linspace(-0.06, 0.06, len(classes))
     return {
@@ -68,7 +70,7 @@ def notes(means: Means = MEANS) -> dict[str, Any]:
         "ceiling": {"linf": 68.4, "psnr": 27.3},
     }
     fidelity = {
-        folder: {key: {"mean": value, "p5": 0.9 * value, "p95": 1.1 * value, "n": 2000} for key, value in figures[role].items()}
+        folder: {key: {"mean": v, "p5": 0.9 * v, "p95": 1.1 * v, "n": 2000} for key, v in figures[role].items()}
         for role, folder, _ in means
         if role in figures
     }
@@ -76,7 +78,7 @@ def notes(means: Means = MEANS) -> dict[str, Any]:
     return {
         "fidelity": fidelity,
         "overlap": {f"{a} ∩ {b}": 0 for i, a in enumerate(sets) for b in sets[i + 1 :]},
-        "prior": {"name": "raw.prior.ckpt", "images": 4000, "figures": {"0.05": 33.0, "0.08": 29.9}, "config": {}, "start": None},
+        "prior": {"name": "raw.prior.ckpt", "images": 4000, "figures": {"0.05": 33.0, "0.08": 29.9}, "start": None},
         "commands": [
             "ue-audit protect data --method emn",
             "ue-audit train-prior raw",
@@ -111,7 +113,7 @@ def write(
             stage="train-prior", method="ddpm", counts={"images": 4000}, run=RunDetails(seconds=181.0, device="cpu")
         ),
     )  # fmt: skip
-    protected = _folder(place / "data.emn", clean, pictures, 8, "protect", "emn", budget=Budget(norm="linf", limit=8 / 255))
+    protected = _folder(place / "data.emn", clean, pictures, 8, "protect", "emn", budget=BUDGET)
     changed = {path: _shift(pixels, 8, path) for path, pixels in pictures.items()}
     for name in ("jcdp", "ddpm"):
         _folder(place / f"data.emn.{name}", protected, changed, 20, "purify", name, prior=prior)
@@ -135,8 +137,8 @@ def _folder(
         shifted = _shift(pixels, levels, path)
         files[path] = encode_png(shifted)
         lines.append({
-            "path": path, "label": path.split("/")[0], "source": path, "sha256": hashlib.sha256(files[path]).hexdigest(),
-            "pixels_sha256": pixels_sha256(shifted), "width": 32, "height": 32,
+            "path": path, "label": path.split("/")[0], "source": path,
+            "sha256": hashlib.sha256(files[path]).hexdigest(), "pixels_sha256": pixels_sha256(shifted), "width": 32, "height": 32,
             "linf": int(np.abs(shifted.astype(int) - pixels).max()), "l2": 0.5, "psnr": 31.4, "shard": 0,
         })  # fmt: skip
     if not work.complete:
@@ -160,11 +162,12 @@ def _evaluation(place: Path, found: list[dict[str, Any]], noted: dict[str, Any])
     for record in found:
         work.commit(record["key"], {}, [record])
     parents = [manifest.dependency("clean", place / "data" / "train", output=output, digest="0" * 64)]
-    for name, role in {"data.emn": "protected", "data.emn.jcdp": "purified", "data.emn.ddpm": "purified", "data.jcdp": "ceiling", "data.ddpm": "ceiling"}.items():
-        parents.append(manifest.dependency(role, place / name, output=output))
+    for role, name, _ in MEANS:
+        if (place / name).is_dir():
+            parents.append(manifest.dependency(role, place / name, output=output))
     return work.seal(
         manifest.statement(
-            stage="evaluate", method="supervised", dependencies=parents, notes=noted, settings={"folders": ["data/train", "data.emn"]},
-            counts={"trainings": len(found)}, run=RunDetails(device="cpu"),
+            stage="evaluate", method="supervised", dependencies=parents, notes=noted,
+            settings={"folders": ["data/train", "data.emn"]}, counts={"trainings": len(found)}, run=RunDetails(device="cpu"),
         )
     )  # fmt: skip

@@ -7,14 +7,13 @@ Outputs land in one folder, `<name>.audit/` unless told.
 """
 
 import importlib
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ue_audit import manifest, methods, shards
 from ue_audit.audit import AuditSettings, Choice, Source
 from ue_audit.config import Config, load_preset, resolve
-from ue_audit.errors import UsageError
+from ue_audit.errors import IntegrityError, UsageError
 from ue_audit.progress import SILENT, Progress
 from ue_audit.settings import (
     EvaluateSettings,
@@ -102,16 +101,17 @@ def _endings(audit: AuditSettings, base: Path, sets: tuple[Path, ...], shared: d
 def perform(step: Step, progress: Progress = SILENT) -> Path:
     """Run one stage; its output. The lock is taken before the stage, which loads torch, is imported."""
     with shards.lock(step.settings.place()):
-        path: Path = _module(step.stage).run(step.settings, progress)
+        path: Path = module(step.stage).run(step.settings, progress)
     return path
 
 
 def plan(step: Step, progress: Progress = SILENT) -> Any:
     """The stage's `settings.Plan`; writes nothing."""
-    return _module(step.stage).plan(step.settings, progress)
+    return module(step.stage).plan(step.settings, progress)
 
 
-def _module(stage: str) -> Any:
+def module(stage: str) -> Any:
+    """The stage's module; importing it loads torch."""
     return importlib.import_module(f"ue_audit.{stage.replace('-', '_')}")
 
 
@@ -125,16 +125,10 @@ def run(todo: list[Step], progress: Progress = SILENT) -> Path:
 
 def state(step: Step) -> str:
     """"complete", "begun" or "to do", judged by what lies at the step's place."""
-    if manifest.find(step.settings.place()) is not None:
-        return "complete"
-    return "begun" if step.settings.place().exists() else "to do"
-
-
-def survival_low(report: Path) -> float | None:
-    """The lower end of the survival in a report; None where it has no interval."""
-    verdict = json.loads((report / "report.json").read_bytes())["verdict"]
-    low: float | None = (verdict["survival"] or {}).get("low")
-    return low
+    try:
+        return "to do" if manifest.find(step.settings.place()) is None else "complete"
+    except IntegrityError:
+        return "begun"
 
 
 def resolved(step: Step) -> list[tuple[str, Config, dict[str, str]]]:

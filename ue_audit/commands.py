@@ -1,9 +1,12 @@
 """What each command does, once its options are read: settings, stage or chain, closing words."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import typer
+from pydantic import TypeAdapter
+from rich.console import Group, RenderableType
 
 from ue_audit import audit, chain, manifest, screen
 from ue_audit import demo as images
@@ -12,8 +15,9 @@ from ue_audit.config import did_you_mean, parse_set
 from ue_audit.errors import UsageError
 from ue_audit.options import Given, Modes, modes, settings
 from ue_audit.rendering import terminal
+from ue_audit.rendering.summary import report_panel
 from ue_audit.rendering.text import safe
-from ue_audit.settings import MODELS, command
+from ue_audit.settings import MODELS, command, parse_share
 
 FEEDS = {"purify": ("source", "protect"), "evaluate": ("folders", "purify"), "report": ("evaluation", "evaluate")}
 """Where a stage's input is written, and the stage whose newest output it is when none is named."""
@@ -21,9 +25,10 @@ FEEDS = {"purify": ("source", "protect"), "evaluate": ("folders", "purify"), "re
 
 def stage(name: str, given: Given) -> None:
     """One stage, from its options to its closing panel."""
-    mode, bound = modes(given), given.pop("fail_under", None)
+    mode, bound = modes(given), _bound(given.pop("fail_under", None))
     _take_newest(name, given, mode)
-    step = chain.Step(name, settings(name, MODELS[name], given))
+    asked: Any = settings(name, MODELS[name], given)
+    step = chain.Step(name, asked)
     if mode.show_config:
         screen.show_config(mode, chain.resolved(step))
         return
@@ -34,10 +39,12 @@ def stage(name: str, given: Given) -> None:
             screen.result(mode, {"command": name, "plan": plan.model_dump(mode="json")}, lines)
             return
         path = chain.perform(step, progress)
-    if bound is None:
-        _closing(mode, name, path)
-    else:
-        _gate(mode, path, bound)
+    gate = None if bound is None else _gate(path, bound)
+    _closing(mode, name, path, **({"gate": gate} if gate else {}))
+    if gate:
+        words = "passed" if gate["passed"] else "failed"
+        screen.say(mode, f"gate {words}: survival of {bound:g} asked for, {gate['found']}")
+        raise typer.Exit(0 if gate["passed"] else 1)
 
 
 def _take_newest(name: str, given: Given, mode: Modes) -> None:
@@ -49,23 +56,36 @@ def _take_newest(name: str, given: Given, mode: Modes) -> None:
 
 
 def _closing(mode: Modes, title: str, path: Path, **more: Any) -> None:
-    """The closing panel of an output; all of it comes from its manifest."""
+    """What was made, from its manifest; of a report the verdict, too."""
     m = manifest.read(path)
     document = {"command": title, "output": str(path), "status": m.status, "summary": m.summary}
     document |= {"warnings": m.warnings, "next": m.next, **more}
     end = terminal.Closing(str(path), m.summary, tuple(m.warnings), m.next)
-    screen.result(mode, document, terminal.closing(title, end, panel=terminal.console().is_terminal), path)
+    panel: RenderableType = terminal.closing(title, end, panel=terminal.console().is_terminal)
+    if m.stage == "report":
+        found = _report(path)
+        document["verdict"] = found["verdict"]
+        panel = Group(report_panel(found), terminal.closing(title, end._replace(numbers={}, warnings=()), panel=False))
+    screen.result(mode, document, panel, path)
 
 
-def _gate(mode: Modes, path: Path, bound: float) -> None:
-    """The closing panel, and the lower end of survival held against --fail-under: exit 1 if it is below."""
-    low = chain.survival_low(path)
-    passed = low is not None and low >= bound
-    _closing(mode, "report", path, gate={"bound": bound, "low": low, "passed": passed})
-    found = "no interval" if low is None else f"{low:.3f}"
-    screen.say(mode, f"gate {'passed' if passed else 'failed'}: survival {bound:g} asked for, lower end {found}")
-    if not passed:
-        raise typer.Exit(1)
+def _report(path: Path) -> Any:
+    return json.loads((path / "report.json").read_bytes())
+
+
+def _bound(text: str | None) -> float | None:
+    """The value of --fail-under."""
+    try:
+        return None if text is None else TypeAdapter(float).validate_python(parse_share(text))
+    except ValueError as error:
+        raise UsageError(f"--fail-under expects a share such as 0.4 or 40%, found {text!r}") from error
+
+
+def _gate(path: Path, bound: float) -> dict[str, Any]:
+    """The lower end of survival held against --fail-under; not passed if there is no interval."""
+    low = (_report(path)["verdict"]["survival"] or {}).get("low")
+    found = "there is no interval" if low is None else f"its lower end is {low:.3f}"
+    return {"bound": bound, "low": low, "passed": low is not None and low >= bound, "found": found}
 
 
 # -- whole audits ------------------------------------------------------------------------------------------

@@ -31,16 +31,17 @@ def parse_fraction(value: object) -> object:
     """"8/255" -> 0.03137...; anything else is passed on to pydantic."""
     if isinstance(value, str) and "/" in value:
         try:
-            return float(Fraction(value.replace(" ", "")))
+            above, below = value.split("/")
+            return float(Fraction(above.strip()) / Fraction(below.strip()))
         except (ValueError, ZeroDivisionError) as error:
             raise ValueError(f"expected a number or a fraction such as 8/255, found {value!r}") from error
     return value
 
 
 def show_fraction(value: float) -> str:
-    """0.03137... -> "8/255": levels with at most three decimals, so that a manifest reads like the papers."""
-    levels = round(value * 255, 3)
-    return f"{levels:g}/255"
+    """0.03137... -> "8/255", so that a manifest reads like the papers; what is no such fraction stays a number."""
+    fraction = f"{round(value * 255, 3):g}/255"
+    return fraction if parse_fraction(fraction) == value else repr(value)
 
 
 Levels = Annotated[float, BeforeValidator(parse_fraction), PlainSerializer(show_fraction, when_used="json")]

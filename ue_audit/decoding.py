@@ -115,6 +115,8 @@ def _check_header(image: Image.Image, data: bytes, file: PurePath | None) -> Non
         raise BadImage("multi-frame", "an animation or several pages; expected one picture")
     if kind == "PNG":
         _check_png(data)
+    if data[:2] in (b"P2", b"P3") and data[-1:].isdigit():
+        raise BadImage("truncated", "a plain PPM must end with a line break, or its last number may be cut")
 
 
 def _frames(image: Image.Image, data: bytes) -> int:
@@ -153,6 +155,9 @@ def _about(image: Image.Image, data: bytes) -> list[str]:
     deep_png = image.format == "PNG" and data[24] == 16
     if image.mode not in ("I", "I;16", "I;16B") and (deep_png or 16 in _tuple(tags.get(BITS, 8))):
         actions.append("colour16-high-byte")  # Pillow keeps the high byte of 16-bit colour: floor(v / 256)
+    scale = image.tile[0].args if image.format == "PPM" and image.tile else ()
+    if isinstance(scale, tuple) and len(scale) == 2 and scale[1] != 255:
+        actions.append(f"maxval-{scale[1]}-scaled")
     return actions
 
 

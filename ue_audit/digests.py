@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ue_audit.errors import NonFiniteError, ResourceError
@@ -15,9 +15,18 @@ OURS = "ue-audit."
 def to_json(value: Any, **style: Any) -> str:
     """JSON text. Raises NonFiniteError for NaN and infinity, which JSON does not have."""
     try:
-        return json.dumps(value, allow_nan=False, ensure_ascii=False, **style)
+        return json.dumps(value, allow_nan=False, ensure_ascii=False, default=_plain, **style)
     except ValueError as error:
         raise NonFiniteError(f"a value that would be recorded is NaN or infinite: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """numpy and torch scalars as numbers, paths as text."""
+    if isinstance(value, PurePath):
+        return value.as_posix()
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be recorded: {value!r}")
 
 
 def canonical(value: Any) -> bytes:

@@ -27,7 +27,7 @@ def l2(x: Tensor, y: Tensor) -> Tensor:
 def psnr(x: Tensor, y: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB against a peak of 1; infinity for equal images."""
     error = _difference(x, y).square().mean(1)
-    return -10 * error.log10()
+    return error.log10().mul(-10)
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def project(delta: Tensor, radius: float, norm: str) -> Tensor:
     if norm == "l2":
         length = delta.flatten(1).norm(dim=1).clamp_min(torch.finfo(delta.dtype).tiny)
         scale = (radius / length).clamp(max=1)
-        return delta * scale.view(-1, 1, 1, 1)
+        return delta.mul(scale.view(-1, 1, 1, 1))
     raise ValueError(f"expected the norm linf or l2, found {norm!r}")
 
 

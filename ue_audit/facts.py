@@ -118,9 +118,9 @@ def fidelity(facts: Facts) -> list[dict[str, Any]]:
     found: Mapping[str, Mapping[str, Any]] = facts.evaluation.notes.get("fidelity") or {}
     rows = []
     for folder, own in found.items():
-        stage = facts.made[folder].stage if folder in facts.made else None
         children = [found[name] for name, parent in facts.parents.items() if parent == folder and name in found]
-        of_clean = {"psnr_clean": own.get("psnr")} if stage == "protect" else {}
+        from_clean = facts.parents.get(folder) not in facts.made and folder in facts.parents
+        of_clean = {"psnr_clean": own.get("psnr")} if from_clean else {}
         values = {
             key: _spread(next((v for v in _candidates(key, own, children, of_clean) if v is not None), None))
             for key in ("psnr", "ssim", "lpips", "residual_correlation")

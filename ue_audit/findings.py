@@ -13,8 +13,12 @@ from ue_audit import scores
 from ue_audit.scores import Arm, Estimate
 
 READING = "last"
-READINGS = {"last": "last epoch", "chosen": "epoch chosen on validation images", "peak": "best epoch on the test images"}
-ROLES = ("clean", "noise", "protected", "ceiling", "purified")
+READINGS = {
+    "last": "last epoch",
+    "chosen": "epoch chosen on validation images",
+    "peak": "best epoch on the test images",
+}
+ROLES = ("clean", "noise", "protected", "purified", "ceiling")
 BROKEN = 0.5  # a countermeasure that recovers this much counts as a successful attack
 
 Record = Mapping[str, Any]
@@ -60,8 +64,7 @@ class Contest:
     def survival(self, reading: str = READING) -> Estimate | None:
         if self.best is None:
             return None
-        arms = (group.arm(reading) for group in (self.clean, self.protected, self.best[0]))
-        return scores.survival(*arms)
+        return scores.survival(self.clean.arm(reading), self.protected.arm(reading), self.best[0].arm(reading))
 
     @property
     def seeds(self) -> int:
@@ -70,7 +73,7 @@ class Contest:
 
 
 def groups(records: Iterable[Record]) -> list[Group]:
-    """The records by cell and learner, in the order clean, noise, protected, ceiling, purified."""
+    """The records by cell and learner, in the order of ROLES."""
     found: dict[tuple[str, str, str | None, str], list[Record]] = {}
     for record in records:
         cell = record["cell"]

@@ -6,7 +6,7 @@ A default shown in the help is read from `settings`, where it is declared.
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
@@ -39,7 +39,10 @@ def _argument(kind: Any, metavar: str, text: str) -> Any:
 
 
 def _option(panel: str, names: str, kind: Any, text: str, default: str = "") -> Any:
-    """`names` ends with what the value is called in the help, unless the option is a flag."""
+    """`names` ends with what the value is called in the help, unless the option is a flag.
+
+    Numbers stay text here: `settings` checks them all at once, and says what it found.
+    """
     flags = [word for word in names.split() if word.startswith("-")]
     metavar = " ".join(word for word in names.split() if not word.startswith("-"))
     text = f"{text} (default: {default})" if default else text
@@ -68,7 +71,7 @@ TABLE: dict[str, Any] = {
         CHOICE, "--learner NAME", list[str], "Learner or preset; repeatable.", DEFAULT["evaluate.learners"]
     ),
     "preset": _option(CHOICE, "--preset NAME", str, "Preset of the prior.", DEFAULT["train-prior.preset"]),
-    "seeds": _option(CHOICE, "--seeds N", int, "Trainings of each set.", DEFAULT["evaluate.seeds"]),
+    "seeds": _option(CHOICE, "--seeds N", str, "Trainings of each set.", DEFAULT["evaluate.seeds"]),
     "set": _option(CHOICE, "--set KEY=VALUE", list[str], "One setting; repeatable."),
     "config": _option(CHOICE, "--config FILE", Path, "Settings from a YAML file."),
     "no_noise_control": _option(CHOICE, "--no-noise-control", bool, "No clean + random noise; no grade."),
@@ -82,18 +85,18 @@ TABLE: dict[str, Any] = {
     "output": _option(PLACES, "-o --output PATH", Path, "Where to write.", "input name + method, here"),
     "cache": _option(PLACES, "--cache FOLDER", Path, "Keep here what later runs can use again."),
     # images
-    "size": _option(IMAGES, "--size PIXELS", int, "Working size.", "the images' own"),
+    "size": _option(IMAGES, "--size PIXELS", str, "Working size.", "the images' own"),
     "resize_output": _option(IMAGES, "--resize-output", bool, "Write images of the working size."),
-    "limit": _option(IMAGES, "--limit N", int, "Only N images, even over classes: a trial.", "all"),
+    "limit": _option(IMAGES, "--limit N", str, "Only N images, even over classes: a trial.", "all"),
     "on_bad": _option(
-        IMAGES, "--on-bad HOW", Literal["stop", "skip"], "With unusable images: stop, or skip them.",
+        IMAGES, "--on-bad HOW", str, "With unusable images: stop, or skip them.",
         DEFAULT["protect.on_bad"],
     ),
     "max_bad": _option(
         IMAGES, "--max-bad SHARE", str, "Skip at most this share, such as 1%.", DEFAULT["protect.max_bad"]
     ),
     # running
-    "seed": _option(RUNNING, "--seed N", int, "Root of all randomness.", DEFAULT["protect.seed"]),
+    "seed": _option(RUNNING, "--seed N", str, "Root of all randomness.", DEFAULT["protect.seed"]),
     "device": _option(
         RUNNING, "--device NAME", str, "auto, cpu, cuda, cuda:N or mps.", DEFAULT["protect.device"]
     ),
@@ -102,7 +105,7 @@ TABLE: dict[str, Any] = {
     # showing
     "show_config": _option(SHOWING, "--show-config", bool, "Print every setting with its origin, and stop."),
     "no_images": _option(SHOWING, "--no-images", bool, "Leave the images out of the report."),
-    "fail_under": _option(SHOWING, "--fail-under SHARE", float, "Exit 1 if survival's lower end is below."),
+    "fail_under": _option(SHOWING, "--fail-under SHARE", str, "Exit 1 if survival's lower end is below."),
     "chain": _option(SHOWING, "--chain", bool, "Check everything it was made from, too."),
     "json": _option(SHOWING, "--json", bool, "Print one JSON document instead."),
     "quiet": _option(SHOWING, "-q --quiet", bool, "No messages, and of the result only its place."),

@@ -130,9 +130,9 @@ class ReportSettings(Config):
 
 
 def base_name(folder: Path) -> str:
-    """`data/` -> "data"; `data/train` -> "data", since `train` names a part and not a set."""
-    folder = folder.resolve()
-    return folder.parent.name if folder.name in ("train", "test", "val", "raw") else folder.name
+    """`data/` -> "data"; `data/train` -> "data", since `train` names a part of a set; a bare `raw/` -> "raw"."""
+    place, part = folder.resolve(), folder.name in ("train", "test", "val", "raw") and len(folder.parts) > 1
+    return place.parent.name if part else place.name
 
 
 POSITIONAL = ("source", "raw", "folders", "evaluation")

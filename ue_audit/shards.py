@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ue_audit import journal, storage
-from ue_audit.digests import canonical, file_sha256, portable, record_lines, sums, tree_digest
+from ue_audit.digests import OURS, canonical, file_sha256, portable, record_lines, sums, tree_digest
 from ue_audit.errors import IntegrityError, UsageError
 from ue_audit.statement import JOURNAL, MANIFEST, RECORDS, SUMS, Manifest, parse, render, sidecar, versions
 from ue_audit.storage import lock, refuse_overlap, write_file
@@ -94,6 +94,7 @@ class Work:
         manifest = statement if isinstance(statement, Manifest) else statement(records)
         own = {RECORDS: hashlib.sha256(lines).hexdigest()}
         data = render(self._complete_manifest(manifest, own[RECORDS]))
+        parse(data, MANIFEST)  # what cannot be read back must not be written
         own[MANIFEST] = hashlib.sha256(data).hexdigest()
         with storage.resources(self.output):
             storage.remove(self.output / DRAFTS)
@@ -119,11 +120,11 @@ class Work:
         storage.replace(self.output / JOURNAL, journal.line(head))
 
     def _resume(self) -> None:
-        journal = self.output / JOURNAL
-        found = [journal.parsed(line) for line in journal.read_bytes().split(b"\n")]
+        place = self.output / JOURNAL
+        found = [journal.parsed(line) for line in place.read_bytes().split(b"\n")]
         head, *lines = [line for line in found if line is not None] or [{}]
         if "key" not in head:
-            raise IntegrityError(f"{journal}: the journal cannot be read", hint="start over with --fresh")
+            raise IntegrityError(f"{place}: the journal cannot be read", hint="start over with --fresh")
         self._same(head["key"], head["parameters"])
         kept = [line for line in lines if "resumed" in line or self._holds(line)]
         for line in kept:
@@ -132,7 +133,7 @@ class Work:
         self._seconds = max((line.get("seconds", 0.0) for line in kept), default=0.0)
         self._make_scratch()
         again = {"resumed": storage.now()}
-        storage.replace(journal, b"".join(journal.line(line) for line in (head, *kept, again)))
+        storage.replace(place, b"".join(journal.line(line) for line in (head, *kept, again)))
 
     def _find_sealed(self) -> None:
         manifest = parse((self.output / MANIFEST).read_bytes(), str(self.output / MANIFEST))
@@ -158,7 +159,7 @@ class Work:
     def _refuse_foreign(self) -> None:
         if self.output.exists() and not self.output.is_dir():
             raise UsageError(f"expected a folder to write to at {self.output}, found a file", hint="choose -o")
-        if self.output.is_dir() and not all(_is_draft(path) for path in self.output.iterdir()):
+        if self.output.is_dir() and any(not path.match(f"{OURS}*.tmp") for path in self.output.iterdir()):
             raise UsageError(f"{self.output} is not empty and was not made by ue-audit", hint="choose -o")
 
     # -- pieces --------------------------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ class Work:
             raise ValueError(f"shard {shard} is already committed")
         for path in files:
             pure = PurePosixPath(path)
-            if path in self._files or pure.is_absolute() or ".." in pure.parts or path.startswith("ue-audit."):
+            if path in self._files or pure.is_absolute() or ".." in pure.parts or path.startswith(OURS):
                 raise ValueError(f"{path!r} cannot be written into an output, or is there already")
 
     def _holds(self, line: Record) -> bool:
@@ -245,7 +246,3 @@ def seal_file(path: Path, data: bytes, manifest: Manifest) -> Path:
     write_file(path, data)
     write_file(sidecar(path), render(manifest))
     return path
-
-
-def _is_draft(path: Path) -> bool:
-    return path.name.startswith("ue-audit.") and path.name.endswith(".tmp")

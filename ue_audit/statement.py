@@ -6,21 +6,18 @@ differ only in `runDetails`. `invocationId` is a hash of all the rest, so that a
 
 import hashlib
 import json
-import math
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from ue_audit.config import Config, parse_fraction
+from ue_audit.budget import Budget
+from ue_audit.config import Config
 from ue_audit.digests import canonical, file_sha256, to_json, tree_digest
 from ue_audit.errors import IntegrityError, NonFiniteError
 from ue_audit.settings import command
-
-if TYPE_CHECKING:
-    from ue_audit.decoding import Pixels
 
 __all__ = [
     "JOURNAL", "MANIFEST", "RECORDS", "SUMS", "Budget", "Dependency", "Manifest", "RunDetails", "canonical",
@@ -35,33 +32,6 @@ JOURNAL = "ue-audit.journal"
 TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:ue-audit:stage:v1"
 BUILD = "urn:ue-audit:{}/{}/1"
-FLOAT_SUM = 1e-9  # what adding floats may cost
-
-
-class Budget(Config):
-    """What a protection may change in an image. `limit`: linf in [0,1], l2 in [0,1] units at 32x32, l0 in pixels."""
-
-    norm: Literal["linf", "l2", "l0", "none"]
-    limit: Annotated[float, BeforeValidator(parse_fraction)] = Field(0.0, ge=0)
-
-    def at(self, height: int, width: int) -> float:
-        """The limit for an image of this size: an l2 grows with the root of the pixels, the others do not."""
-        return self.limit * math.sqrt(height * width) / 32 if self.norm == "l2" else self.limit
-
-    def measure(self, x: "Pixels", y: "Pixels") -> float:
-        """The distance of two (H,W,3) images in this norm, from whole levels: linf in [0,1], l2 in [0,1] units."""
-        import numpy as np
-
-        delta = y.astype(np.int64) - x
-        if self.norm == "linf":
-            return int(np.abs(delta).max()) / 255
-        if self.norm == "l2":
-            return math.sqrt(int(np.square(delta).sum())) / 255
-        return int(np.any(delta != 0, axis=2).sum()) if self.norm == "l0" else 0.0
-
-    def holds(self, x: "Pixels", y: "Pixels") -> bool:
-        """Whether y is within the budget of x."""
-        return self.norm == "none" or self.measure(x, y) <= self.at(x.shape[0], x.shape[1]) + FLOAT_SUM
 
 
 class Dependency(Config):
@@ -173,7 +143,7 @@ def parse(data: bytes, where: str) -> Manifest:
 
 
 def _nested(m: Manifest) -> dict[str, Any]:
-    values = m.model_dump(mode="json")
+    values = m.model_dump()
     run = values["run"]
     return {
         "_type": TYPE,

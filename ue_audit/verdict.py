@@ -8,7 +8,7 @@ from typing import Any
 
 from ue_audit import findings, methods, scores
 from ue_audit.findings import Contest, Group
-from ue_audit.rendering.figures import interval, percent, points, ratio
+from ue_audit.rendering.figures import count, interval, points, ratio
 
 NOISE_MARGIN = 0.05  # noise of the same norm may cost this much accuracy before it is called damage
 Check = dict[str, str]
@@ -39,18 +39,18 @@ def sentence(contest: Contest) -> str:
     name, taken, left = contest.protected.folder, contest.effect, contest.survival()
     if taken.value < scores.MIN_EFFECT:
         return (
-            f"{name} never protected: a model trained on it is {points(taken.value)} points less accurate than one "
-            f"trained on clean images, {interval(taken, points)}, before any countermeasure."
+            f"{name} never protected: clean images train a model that is better by {points(taken.value)} points "
+            f"{interval(taken, points)}".rstrip() + ", before any countermeasure."
         )
     takes = f"The protection takes {points(taken.value)} points of accuracy"
     if contest.best is None or left is None:
         return f"{takes}; no attacker was tried, so what survives of it is not known."
     attacker = contest.best[0].countermeasure
-    shown = f"{ratio(left.value)} of it survives {interval(left, ratio)}"
+    shown = " ".join(filter(None, [ratio(left.value), interval(left, ratio)])) + " of that survives"
     bound = left.value if left.low is None else left.low
     if bound >= 0.6:
         tried = len(contest.attacks)
-        return f"{takes}, and {shown} the {tried} countermeasure{'s' * (tried != 1)} tried; this is no guarantee."
+        return f"{takes}; {shown} the {tried} countermeasure{'s' * (tried != 1)} tried. This is no guarantee."
     opening = "Broken" if left.value < 0.2 else "Undone for the most part" if left.value < 0.5 else "Weakened"
     return f"{opening} by {attacker}. {takes}; {shown}."
 
@@ -75,7 +75,7 @@ def checks(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str,
     found = [_overlap(notes.get("overlap")), _whole(notes), _alike(groups), _lineage(notes)]
     if contest is not None:
         found.append(_budget((notes.get("budgets") or {}).get(contest.protected.folder)))
-        found += [_effect(contest), _noise(contest), _seeds(contest), _ceilings(contest), _stopping(contest)]
+        found += [_effect(contest), _noise(contest), _seeds(contest), _ceilings(contest), *_stopping(contest)]
     order = ("fail", "warn", "unknown", "ok")
     return sorted(found, key=lambda c: order.index(c["state"]))
 
@@ -98,7 +98,8 @@ def _budget(found: Mapping[str, Any] | None) -> Check:
     name = "Budget kept"
     if found is None:
         return check(name, "unknown", "The largest change against the budget: not measured.")
-    text = f"The largest change is {found['largest']:g} {found['unit']}, the budget {found['limit']:g} ({found['norm']})."
+    largest, limit = f"{found['largest']:g} {found['unit']}", f"{found['limit']:g} ({found['norm']})"
+    text = f"The largest change is {largest}, the budget {limit}."
     return check(name, "ok" if found["kept"] else "fail", text)
 
 
@@ -124,7 +125,8 @@ def _alike(groups: Sequence[Group]) -> Check:
             recipes.setdefault(group.learner, set()).add(str(seen))
     unequal = [learner for learner, seen in recipes.items() if len(seen) > 1]
     if unequal:
-        return check("Same recipe", "fail", f"Recipes, images or test images differ between trainings: {', '.join(unequal)}.")
+        text = f"Recipes, images or test images differ between trainings: {', '.join(unequal)}."
+        return check("Same recipe", "fail", text)
     return check("Same recipe", "ok", "Every training has the same recipe, number of images and test images.")
 
 
@@ -163,15 +165,15 @@ def _ceilings(contest: Contest) -> Check:
     return check("Ceilings", "ok", "Every countermeasure was also measured on clean images.")
 
 
-def _stopping(contest: Contest) -> Check:
+def _stopping(contest: Contest) -> list[Check]:
     """An attacker may stop early: the protected set's own curve can be an attack."""
     share, left = findings.early_stopping(contest), contest.survival()
     if share is None:
-        return check("Early stopping", "unknown", "Without an effect, stopping early has nothing to give back.")
+        return []
     text = f"Stopping where validation accuracy is best gives back {ratio(share)} without any countermeasure"
     if left is not None and share > 1 - left.value and share > 0:
-        return check("Early stopping", "warn", f"{text}: more than the countermeasures do.")
-    return check("Early stopping", "warn" if share >= findings.BROKEN else "ok", f"{text}.")
+        return [check("Early stopping", "warn", f"{text}: more than the countermeasures do.")]
+    return [check("Early stopping", "warn" if share >= findings.BROKEN else "ok", f"{text}.")]
 
 
 # -- limits ------------------------------------------------------------------------------------------------
@@ -194,13 +196,15 @@ def limits(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str,
         "Duplicates: exact ones were searched, by pixels at the working size; near duplicates were not.",
     ]
     if notes.get("val_from"):
-        found.append(f"Choosing on validation images: they are {notes['val_from']}. An attacker without clean "
-                     "labelled images chooses worse.")  # fmt: skip
+        found.append(
+            f"Choosing: the validation images come from {notes['val_from']}. An attacker without clean labelled images "
+            "chooses worse."
+        )
     if notes.get("guide") and "lpips" not in str(notes["guide"]).lower():
         found.append(f"The perceptual guide of JCDP was {notes['guide']}, not LPIPS as in the paper.")
     if contest is not None and contest.clean.records:
         found.append(
-            f"Scale: {contest.clean.records[0]['images']} training images and {contest.clean.records[0]['epochs']} "
+            f"Scale: {count(contest.clean.records[0]['images'])} training images and {contest.clean.records[0]['epochs']} "
             "epochs. More of either, or larger networks, can change every number here."
         )
     return found

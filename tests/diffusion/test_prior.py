@@ -1,5 +1,6 @@
 """Training a prior, and its file: learning, exact resume, and what a damaged or hostile file meets."""
 
+import contextlib
 import hashlib
 import json
 import pickle
@@ -19,7 +20,8 @@ from ue_audit.tools import Tools
 
 TINY = PriorConfig(
     network=unet.Config(
-        channels=16, multipliers=(1, 2), blocks=1, attention=(), middle_attention=False, unshuffle=2, groups=8
+        channels=16, multipliers=(1, 2), blocks=1, attention=(), middle_attention=False, unshuffle=2, groups=8,
+        norm="none", dropout=0,
     ),
     steps=12,
     batch=8,
@@ -89,8 +91,8 @@ def file(prior, tmp_path):
 
 
 def test_it_learns_to_denoise():
-    config = with_fields(TINY, steps=80, check_every=80)
-    prior = train(Waves(256), config, Tools())
+    config = with_fields(TINY, steps=60, check_every=60, lr=5e-3)
+    prior = train(Waves(), config, Tools())
     # unaided, x_t / sqrt(alpha_bar) has the error sigma in [-1,1]: PSNR -20 log10(sigma / 2)
     noisy = -20 * np.log10(float(prior.schedule.sigma(37)) / 2)
     assert prior.figures["0.13"] > noisy + 4
@@ -131,7 +133,7 @@ def test_draw_is_antithetic_and_depends_on_the_step_alone():
         assert x0.shape == noise.shape == (batch, 3, 16, 16) and len(t) == batch
         half = (batch + 1) // 2
         assert t[half:].tolist() == (37 - t[:half])[: batch - half].tolist()
-        assert 1 <= int(t.min()) and int(t.max()) <= 36
+        assert set(t.tolist()) <= set(range(1, 37))
         again = fit.draw(Waves(), rows, config, Tools(), 5)
         assert all(torch.equal(a, b) for a, b in zip((x0, t, noise), again, strict=True))
 
@@ -208,7 +210,7 @@ def test_orthogonal_sets_singular_values_to_about_one():
     for shape in ((8, 30), (30, 8), (16, 16)):
         matrix = torch.randn(*shape, generator=dice)
         values = torch.linalg.svdvals(orthogonal(matrix))
-        assert 0.3 < values.min() and values.max() < 1.3
+        assert values.min() > 0.3 and values.max() < 1.3
         left, _, right = torch.linalg.svd(matrix, full_matrices=False)
         mixed = left.T @ orthogonal(matrix) @ right.T  # the singular vectors stay
         torch.testing.assert_close(mixed, mixed.diagonal().diag(), atol=1e-4, rtol=0)
@@ -291,16 +293,14 @@ def test_flipped_bits_are_refused_or_harmless(file):
     digest = hashlib.sha256(raw).hexdigest()
     dice = np.random.default_rng(0)
     header = 8 + int.from_bytes(raw[:8], "little")
-    for place in [*range(0, 8), *dice.integers(8, header, 150), *dice.integers(header, len(raw), 20)]:
+    for place in [*range(0, 8), *dice.integers(8, header, 60), *dice.integers(header, len(raw), 5)]:
         flipped = bytearray(raw)
         flipped[place] ^= 1 << int(dice.integers(8))
         file.write_bytes(flipped)
         with pytest.raises(IntegrityError, match="sha256"):
             load_prior(file, digest)
-        try:
-            load_prior(file)  # a digit of the configuration or of a weight may change unseen; nothing else may
-        except IntegrityError:
-            pass
+        with contextlib.suppress(IntegrityError):
+            load_prior(file)  # a digit of the configuration or of a weight may change unseen; nothing crashes
 
 
 def rewritten(prior: Prior, about=None, **weights) -> bytes:

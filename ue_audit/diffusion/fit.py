@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ue_audit.diffusion.muon import Muon
 from ue_audit.diffusion.precision import autocast, resolved
-from ue_audit.diffusion.prior import Prior, PriorConfig, denoising_psnr
+from ue_audit.diffusion.prior import Prior, PriorConfig, denoising_psnr, predict_noise
 from ue_audit.diffusion.schedule import Schedule, on
 from ue_audit.diffusion.unet import UNet
 from ue_audit.errors import NonFiniteError, UsageError
@@ -109,9 +109,9 @@ class _Run:
         weight = self.schedule.sigma(t) ** config.weighting
         weight = weight / (self.schedule.sigma(torch.arange(1, config.t_max + 1)) ** config.weighting).mean()
         x0, noise = x0.to(device), noise.to(device)
-        x_t = self.schedule.q_sample(x0, t, noise).to(memory_format=torch.channels_last)
+        x_t = self.schedule.q_sample(x0, t, noise)
         with _dropout_dice(self.tools, self.step), autocast(device, config.precision):
-            pred_noise = self.network(x_t, t.to(device))
+            pred_noise = predict_noise(self.network, config, self.schedule, x_t, t.to(device))
         loss = (on(weight, x0) * (pred_noise - noise).square()).mean()
         self.network.zero_grad(set_to_none=True)
         loss.backward()
@@ -141,8 +141,8 @@ class _Run:
         self.waited = 0 if _mean(self.curve[-1]) > best + GAIN_DB else self.waited + 1
 
     def figures(self) -> dict[str, float]:
-        psnr = {"psnr": _mean(self.curve[-1])} if self.curve else {}
-        return {"loss": self.loss, **psnr}
+        loss = {"loss": self.loss} if math.isfinite(self.loss) else {}
+        return loss | ({"psnr": _mean(self.curve[-1])} if self.curve else {})
 
     def prior(self, size: int) -> Prior:
         """The average of now, to be measured."""
@@ -188,7 +188,7 @@ def _optimizers(network: UNet, config: PriorConfig) -> list[torch.optim.Optimize
 
 def _continuing(config: PriorConfig, start: Prior) -> PriorConfig:
     """Fine-tuning keeps what the weights mean: the network and the schedule they were trained with."""
-    kept = {key: getattr(start.config, key) for key in ("network", "T", "beta_1", "beta_T")}
+    kept = {key: getattr(start.config, key) for key in ("network", "predicts", "T", "beta_1", "beta_T")}
     return PriorConfig(**{**config.model_dump(), **kept})
 
 

@@ -20,13 +20,14 @@ from torch import Tensor
 from ue_audit.config import Config
 from ue_audit.diffusion import unet
 from ue_audit.diffusion.precision import Precision, autocast
-from ue_audit.diffusion.schedule import Schedule
+from ue_audit.diffusion.schedule import Schedule, on
 from ue_audit.errors import IntegrityError, UsageError
 from ue_audit.tools import Tools
 
 if TYPE_CHECKING:
     from ue_audit.diffusion import fit
 
+RESIDUAL = 0.12  # residuals are divided by this, so that the network's output is of order one
 SIGMAS = (0.05, 0.08, 0.13)  # where a prior is judged: t = 12, 21, 37 of the linear schedule
 
 
@@ -34,6 +35,7 @@ class PriorConfig(Config):
     """How a prior is built and trained; the defaults are the preset `small`."""
 
     network: unet.Config = unet.Config(channels=64, multipliers=(1, 2), attention=(), unshuffle=2, dropout=0)
+    predicts: Literal["residual", "noise"] = "residual"  # residual: sigma(t) * noise, easier to learn at small t
     T: int = Field(default=1000, ge=2, le=10_000)
     beta_1: float = Field(default=1e-4, gt=0, lt=1)
     beta_T: float = Field(default=0.02, gt=0, lt=1)
@@ -99,8 +101,7 @@ class Prior:
     def predict_noise(self, x_t: Tensor, t: Tensor) -> Tensor:
         """pred_noise (B,3,S,S) float32 for x_t (B,3,S,S) in [-1,1] and t (B,) of 1..t_max."""
         with autocast(self.device, self.precision):
-            pred_noise: Tensor = self.network(x_t.to(memory_format=torch.channels_last), t)
-        return pred_noise
+            return predict_noise(self.network, self.config, self.schedule, x_t, t)
 
     def features(self, x: Tensor, t: Tensor) -> list[Tensor]:
         """Activations on the way down, finest first, float32: a perceptual space of the prior's own."""
@@ -133,6 +134,16 @@ class Prior:
                 f"this prior was trained for timesteps 1..{self.t_max}, found t_purify = {t}",
                 hint=f"purify with t_purify <= {self.t_max}, or train a prior with --set t_max={t}",
             )
+
+
+def predict_noise(
+    network: unet.UNet, config: PriorConfig, schedule: Schedule, x_t: Tensor, t: Tensor
+) -> Tensor:
+    """pred_noise (B,3,S,S) of a network that predicts what `config.predicts` says."""
+    out: Tensor = network(x_t.to(memory_format=torch.channels_last), t)
+    if config.predicts == "noise":
+        return out
+    return out * on(RESIDUAL / schedule.sigma(t), x_t)  # residual = sigma * noise = x_t / sqrt(alpha_bar) - x0
 
 
 def train(data: "fit.Images", config: PriorConfig, tools: Tools, start: Prior | None = None) -> Prior:

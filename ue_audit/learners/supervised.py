@@ -16,7 +16,8 @@ from pydantic import Field
 
 from ue_audit.errors import UsageError
 from ue_audit.tools import Epoch, Tools, substream
-from ue_audit.training import backbones, fit as loop
+from ue_audit.training import backbones
+from ue_audit.training import fit as loop
 
 SOURCE = "He et al., arXiv 1512.03385 (ResNet); the CIFAR stem and recipe of the unlearnable-examples literature"
 SAVE_SECONDS = 60.0

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 ABSENT = "not measured"
+UNDEFINED = "no effect"  # a ratio of what a protection takes, where it takes nothing
 Write = Callable[[float], str]
 
 
@@ -22,6 +23,13 @@ def ratio(value: float | None) -> str:
     return ABSENT if value is None else _signed(value, 2)
 
 
+def survival(verdict: Mapping[str, Any]) -> str:
+    """The verdict's survival; undefined where a countermeasure was measured and there was nothing to give back."""
+    if verdict["survival"] is None and verdict["chosen"]:
+        return UNDEFINED
+    return ratio(verdict["survival"] and verdict["survival"]["value"])
+
+
 def decimal(value: float | None, digits: int = 1) -> str:
     return ABSENT if value is None else _signed(value, digits)
 
@@ -36,7 +44,7 @@ def duration(seconds: float | None) -> str:
         return ABSENT
     whole = round(seconds)
     if whole < 60:
-        return f"{max(seconds, 0):.2g} s" if seconds < 10 else f"{whole} s"
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,6 +1,7 @@
 """report.html: one file without scripts or outside references, from report.json and the image sheet alone."""
 
 import base64
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -13,6 +14,7 @@ from ue_audit.rendering.sheet import GAP
 from ue_audit.rendering.tables import all_tables
 from ue_audit.rendering.text import plain
 
+_TOGETHER = re.compile(r"(?<=\d,) (?=[−\d.]+\])|(?<=\d) (?=(?:h|min|s|points|dB|%)\b)")  # "[0.1, 0.2]", "3 min"
 STATES = {"ok": ("✓", "holds"), "warn": ("!", "note"), "fail": ("✗", "fails"), "unknown": ("?", "open")}
 
 
@@ -42,4 +44,4 @@ def _template() -> jinja2.Template:
 
 
 def _harmless(value: Any) -> Any:
-    return plain(value) if type(value) is str else value
+    return _TOGETHER.sub("\N{NO-BREAK SPACE}", plain(value)) if type(value) is str else value

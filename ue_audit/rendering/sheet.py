@@ -1,4 +1,4 @@
-"""The image sheet: one row per image, one tile per column, as PNG. Tiles are neither scaled up nor compressed lossily."""
+"""The image sheet: one row per image, one tile per column, as a lossless PNG of the tiles' own size."""
 
 import io
 from collections.abc import Sequence

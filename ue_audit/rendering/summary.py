@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ue_audit.rendering import tables
-from ue_audit.rendering.figures import interval, points, ratio
+from ue_audit.rendering.figures import interval, points, ratio, survival
 from ue_audit.rendering.text import plain
 
 STYLES = {"A": "green", "B": "green", "C": "yellow", "D": "red", "F": "red", None: "yellow"}
 MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"), "unknown": ("?", "yellow")}
-SHOWN = {"accuracies": (0, 1, 2, 3), "countermeasures": (0, 1, 2, 3)}
+SHOWN = {"accuracies": (0, 1, 2), "countermeasures": (0, 1, 2, 7), "audits": (0, 1, 3, 4)}
 
 
 def report_panel(report: Mapping[str, Any]) -> RenderableType:
@@ -35,9 +35,9 @@ def _figures(verdict: Mapping[str, Any]) -> Text:
     style = STYLES[verdict["grade"]]
     left, taken = verdict["survival"], verdict["effect"]
     grade = f"grade {verdict['grade']}" if verdict["grade"] else f"no grade: {'; '.join(verdict['no_grade'])}"
-    survival = f"survival {ratio(left and left['value'])} {interval(left, ratio)}".rstrip()
+    kept = f"survival {survival(verdict)} {interval(left, ratio)}".rstrip()
     effect = f"effect {points(taken and taken['value'])} points {interval(taken, points)}".rstrip()
-    text = Text.assemble((plain(grade), f"bold {style}"), "   ", survival, "   ", effect)
+    text = Text.assemble((plain(grade), f"bold {style}"), "   ", kept, "   ", effect)
     if verdict["cheapest"]:
         text.append(f"\ncheapest successful attack: {plain(verdict['cheapest'])}")
     return text

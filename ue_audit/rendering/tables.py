@@ -3,10 +3,12 @@
 Nothing is escaped here: each form escapes every cell.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ue_audit.rendering.figures import ABSENT, count, decimal, duration, interval, listed, percent, points, ratio
+from ue_audit.rendering.figures import (
+    ABSENT, UNDEFINED, count, decimal, duration, interval, listed, percent, points, ratio,
+)  # fmt: skip
 
 Report = Mapping[str, Any]
 WORST = 5  # classes shown before the rest
@@ -43,27 +45,43 @@ def learner_suffix(report: Report, learner: str) -> str:
 
 def all_tables(report: Report) -> dict[str, Table]:
     """Every table by its key, those without rows left out."""
-    made = [accuracies, countermeasures, readings, classes, fidelity, prior, provenance]
+    made = [audits, countermeasures, accuracies, readings, fidelity, classes, prior, provenance]
     return {table.key: table for make in made if (table := make(report)).rows}
+
+
+def audits(report: Report) -> Table:
+    """One row per protected set and learner, where there are several."""
+    rows = [
+        (
+            audit["protected"] + learner_suffix(report, audit["learner"]),
+            _estimate(audit["effect"], points),
+            audit["chosen"]["countermeasure"] if audit["chosen"] else ABSENT,
+            _estimate(audit["survival"], ratio, UNDEFINED if audit["chosen"] else ABSENT),
+            audit["grade"] or "none: " + "; ".join(audit["no_grade"]),
+        )
+        for audit in report["audits"]
+    ]
+    headers = ("Protected set", "Effect, points", "Strongest countermeasure", "Survival", "Grade")
+    note = "The verdict above is that of the set, among those that protected at all, which the attacker undoes most."
+    return Table("audits", "Every protected set", headers, rows if len(rows) > 1 else [], note=note)
 
 
 def accuracies(report: Report) -> Table:
     rows = [
         (
             label(cell) + learner_suffix(report, cell["learner"]),
-            percent(cell["accuracy"] and cell["accuracy"]["value"]),
-            interval(cell["accuracy"], percent) or ABSENT,
+            _estimate(cell["accuracy"], percent),
             listed(cell["accuracies"], percent) or ABSENT,
             percent(cell["chosen"]),
             percent(cell["peak"]),
         )
         for cell in report["cells"]
     ]
-    headers = ("Trained on", "Accuracy, %", "95 % interval", "Each seed", "Chosen epoch", "Best epoch")
+    headers = ("Trained on", "Accuracy, %", "Each seed", "Chosen epoch", "Best epoch")
     setup = report["setup"]
     note = (
-        f"Accuracy on {count(setup['n_test'])} clean test images after the last epoch; chance is "
-        f"{percent(setup['chance'])}. The chosen epoch is the best on {count(setup['n_val'])} validation images; "
+        f"Accuracy on {count(setup['n_test'])} clean test images after the last epoch, with its 95 % interval; chance "
+        f"is {percent(setup['chance'])}. The chosen epoch is the best on {count(setup['n_val'])} validation images; "
         "the best epoch on the test images is an upper bound that no attacker can choose."
     )
     marked = frozenset(i for i, cell in enumerate(report["cells"]) if cell["folder"] in _chosen_folder(report))
@@ -79,10 +97,10 @@ def countermeasures(report: Report) -> Table:
     rows = [
         (
             str(attack["countermeasure"]) + _on(report, attack) + (" (chosen)" if attack["chosen"] else ""),
-            _estimate(attack["recovery"]),
-            _estimate(attack["survival"]),
+            _estimate(attack["recovery"], ratio, UNDEFINED),
+            _estimate(attack["survival"], ratio, UNDEFINED),
             percent(attack["ceiling"]),
-            _estimate(attack["ceiling_recovery"]),
+            _estimate(attack["ceiling_recovery"], ratio, ABSENT if attack["ceiling"] is None else UNDEFINED),
             points(attack["distortion_cost"]),
             points(attack["residual_protection"]),
             duration(attack["seconds"]),
@@ -107,10 +125,12 @@ def _on(report: Report, attack: Mapping[str, Any]) -> str:
     return (f" on {attack['protected']}" if several else "") + learner_suffix(report, attack["learner"])
 
 
-def _estimate(value: Mapping[str, float | None] | None) -> str:
+def _estimate(
+    value: Mapping[str, float | None] | None, write: Callable[[float | None], str], otherwise: str = ABSENT
+) -> str:
     if value is None:
-        return ABSENT
-    return f"{ratio(value['value'])} {interval(value, ratio)}".rstrip()
+        return otherwise
+    return f"{write(value['value'])} {interval(value, write)}".rstrip()
 
 
 def readings(report: Report) -> Table:
@@ -120,7 +140,7 @@ def readings(report: Report) -> Table:
             percent(reading["clean"]),
             percent(reading["protected"]),
             percent(reading["purified"]),
-            _estimate(reading["survival"]),
+            _estimate(reading["survival"], ratio, ABSENT if reading["purified"] is None else UNDEFINED),
         )
         for reading in report["readings"]
     ]
@@ -135,12 +155,12 @@ def classes(report: Report) -> Table:
             percent(row["clean"]),
             percent(row["protected"]),
             percent(row["purified"]),
-            "no effect" if row["survival"] is None and row["purified"] is not None else ratio(row["survival"]),
+            UNDEFINED if row["survival"] is None and row["purified"] is not None else ratio(row["survival"]),
         )
         for row in report["per_class"]
     ]
     headers = ("Class", "Clean, %", "Protected, %", "Countermeasure, %", "Survival")
-    note = "The least protected class first; where the protection takes less than 10 points there is no survival to speak of."
+    note = "The least protected class first. Where the protection takes less than 10 points it has no effect."
     return Table("classes", "By class", headers, rows, note=note)
 
 
@@ -189,11 +209,15 @@ def prior(report: Report) -> Table:
     return Table("prior", "The attacker's prior", ("", ""), rows, figures=False)
 
 
+def _made_in(row: Mapping[str, Any]) -> str:
+    return duration(row["seconds"]) if row["method"] else ""
+
+
 def provenance(report: Report) -> Table:
     rows = [
-        (row["name"], f"{row['stage']} {row['method']}".strip(), row["digest"], duration(row["seconds"]))
+        (row["name"], f"{row['stage']} {row['method']}".strip(), row["digest"], _made_in(row))
         for row in report["provenance"]
     ]
-    headers = ("Output", "Made by", "Digest", "Time")
+    headers = ("Folder or file", "Made by", "Digest", "Time")
     note = "Digests are the first 12 digits of the tree digest (sha256). Check all of it: ue-audit verify --chain"
     return Table("provenance", "Where everything comes from", headers, rows, figures=False, note=note)

@@ -12,6 +12,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from ue_audit.progress import Progress
+from ue_audit.rendering.figures import duration
 from ue_audit.rendering.text import safe
 from ue_audit.settings import Plan
 
@@ -31,16 +32,6 @@ def size(n: float) -> str:
             return f"{n:.3g} {unit}" if unit != "bytes" else f"{n:.0f} bytes"
         n /= 1000
     return f"{n:.3g} TB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: 42 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def figure(value: Any) -> str:

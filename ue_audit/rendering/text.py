@@ -9,7 +9,9 @@ import unicodedata
 
 from rich.markup import escape
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:@$^=\"'/])")
+_INTERVAL = r"\[−?[\d.]+, −?[\d.]+\](?![(\[:])"  # the one use of brackets that stays, "[0.11, 0.18]"
+_OPENING = r"[\\`*_\[\]<>#|~&@$]|:(?=\S)|(?<=www)\.|^[-+=]|^\d+(?=[.)])"
+_MARKDOWN = re.compile(f"({_INTERVAL})|{_OPENING}", re.IGNORECASE)
 _ACTING = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, format (bidi, zero width), lone surrogates, separators
 
 
@@ -28,7 +30,7 @@ def markdown(text: object) -> str:
 
     Entities rather than backslashes: they also hold within table cells and are never a line's marker.
     """
-    return _MARKDOWN.sub(lambda found: f"&#{ord(found.group())};", plain(text))
+    return _MARKDOWN.sub(lambda found: found[1] or "".join(f"&#{ord(c)};" for c in found[0]), plain(text))
 
 
 def code(text: object) -> str:

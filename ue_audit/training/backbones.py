@@ -7,7 +7,6 @@ perturbation always lives in pixel space.
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ue_audit.config import did_you_mean
 from ue_audit.errors import UsageError
@@ -24,7 +23,7 @@ def resnet18(classes: int) -> nn.Module:
     """torchvision's ResNet-18 with the CIFAR stem: 3x3, stride 1, no max-pool (11,173,962 weights at K = 10)."""
     network = torchvision.models.resnet18(num_classes=classes)
     network.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
-    network.maxpool = nn.Identity()  # type: ignore[assignment]
+    network.maxpool = nn.Identity()
     return network
 
 

@@ -11,6 +11,7 @@ file the user has: nothing here downloads.
 import hashlib
 import os
 import pickle
+import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,10 @@ from ue_audit.tools import Tools
 VARIABLE = "UE_AUDIT_LPIPS"
 SMALLEST_SIDE = 31  # pixels; below, nothing is left for AlexNet's second pooling
 EPSILON = 1e-10  # added to the channel norms, as in LPIPS
+DAMAGE = (  # what the two readers raise on bytes that are not what they expect
+    SafetensorError, pickle.UnpicklingError, struct.error, RuntimeError, EOFError, ValueError,
+    LookupError, TypeError, AttributeError, AssertionError,
+)
 
 
 class Perceptual(Protocol):
@@ -50,9 +55,9 @@ class Lpips(nn.Module):
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        self.sha256 = file_sha256(weights)
         self.network = _empty_lpips()
         state = _trunk(self.network, _read_state(weights), weights) | _heads()
+        self.sha256 = file_sha256(weights)
         self.network.load_state_dict(state, strict=False, assign=True)  # but for two buffers, there already
         self.eval().requires_grad_(False)
 
@@ -154,7 +159,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     except OSError as error:
         message = f"cannot read the LPIPS weights {path}: {error.strerror}"
         raise ResourceError(message, hint=lpips_hint()) from error
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except DAMAGE as error:
         message = f"{path}: expected whole safetensors or a whole torch state dict, found neither"
         raise IntegrityError(message, hint=lpips_hint()) from error
     if not isinstance(state, dict):

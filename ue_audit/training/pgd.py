@@ -10,7 +10,7 @@ Gradient = Callable[[Tensor], Tensor]
 
 def project(x: Tensor, delta: Tensor, eps: float) -> Tensor:
     """The nearest change with |delta| <= eps and x + delta in [0,1]; keeps both signs."""
-    return (x + delta.clamp(-eps, eps)).clamp(0, 1) - x
+    return delta.clamp((-x).clamp(min=-eps), (1 - x).clamp(max=eps))
 
 
 def descend(x: Tensor, delta: Tensor, gradient: Gradient, *, eps: float, alpha: float, steps: int) -> Tensor:

@@ -1,0 +1,15 @@
+"""A purifier that gives NaN."""
+
+import torch
+
+from ue_audit import config as base
+
+SOURCE = "a stand-in for tests"
+
+
+class Config(base.Config):
+    pass
+
+
+def build(data, config, tools):
+    return lambda batch: torch.full_like(batch.x, float("nan"))

@@ -1,0 +1,242 @@
+"""Audits: which stages in which order, paths of audit files, and commands that do the same as the stages they stand for."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import fake_stages
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ue_audit import audit, chain, cli, shards
+from ue_audit.audit import AuditSettings, Source
+from ue_audit.config import Config
+from ue_audit.errors import UsageError
+from ue_audit.settings import command
+
+FILE = """
+name: pets
+source: {clean: ../pictures, raw: /elsewhere/raw}
+protections: [emn, {method: emn, name: strong, set: {eps: 16/255}}]
+prior: {preset: tiny, set: {steps: 10}}
+purifiers: [jcdp]
+evaluation: {seeds: 2, set: {epochs: 3}}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("data/train/cat", "raw", "audits"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "audits" / "pets.yaml").write_text(FILE)
+    return tmp_path
+
+
+def owned(**more: Any) -> AuditSettings:
+    return AuditSettings(source=Source(clean=Path("data"), raw=Path("raw")), **more)
+
+
+def test_the_default_audit_step_by_step() -> None:
+    steps = chain.steps(owned(), Path("out"))
+    assert [(step.stage, str(step.settings.place())) for step in steps] == [
+        ("protect", "out/data.emn"),
+        ("train-prior", "out/raw.prior.ckpt"),
+        ("purify", "out/data.emn.jcdp"),
+        ("purify", "out/data.emn.ddpm"),
+        ("purify", "out/data.jcdp"),  # ceilings: the same on clean images
+        ("purify", "out/data.ddpm"),
+        ("evaluate", "out/data.eval"),
+        ("report", "out/data.report"),
+    ]
+    folders: Any = steps[-2].settings
+    assert [path.name for path in folders.folders] == [
+        "data", "data.emn", "data.emn.jcdp", "data.emn.ddpm", "data.jcdp", "data.ddpm",
+    ]  # fmt: skip
+
+
+def test_paths_of_a_file_count_from_the_file(place: Path) -> None:
+    asked, origins = audit.load("audits/pets.yaml", {"evaluation.seeds": 5, "device": "cpu"})
+    assert asked.source.clean == Path("audits/../pictures")
+    assert asked.source.raw == Path("/elsewhere/raw")
+    assert (asked.evaluation.seeds, origins["evaluation.seeds"]) == (5, "flag")
+    assert (asked.device, origins["device"], origins["limit"]) == ("cpu", "flag", "default")
+
+
+def test_two_settings_of_one_method_have_two_places(place: Path) -> None:
+    asked, _ = audit.load("audits/pets.yaml", {})
+    protects = [step.settings for step in chain.steps(asked, Path()) if step.stage == "protect"]
+    assert [(s.place().name, s.layers) for s in protects] == [  # type: ignore[union-attr]
+        ("pictures.emn", {"file": {}}),
+        ("pictures.strong", {"file": {"eps": "16/255"}}),
+    ]
+
+
+def test_a_prior_that_is_there_is_not_trained() -> None:
+    steps = chain.steps(owned(prior={"file": "old.ckpt"}), Path())
+    assert "train-prior" not in [step.stage for step in steps]
+    assert {str(step.settings.prior) for step in steps if step.stage == "purify"} == {"old.ckpt"}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("source: {clean: x}\nprotection: [emn]", "did you mean 'protections'"),
+        ("source: {claen: x}", "did you mean 'clean'"),
+        ("evaluation: {seeds: many}", "evaluation.seeds = 'many' (file)"),
+        ("protections: []", "protections"),
+        ("protections: [{method: emn, sett: {}}]", "did you mean 'set'"),
+        ("name: ../up", "name"),
+        ("device: abacus", "expected auto, cpu"),
+        ("prior: {preset: small, file: [1]}", "prior.file"),
+    ],
+)
+def test_strict_keys(text: str, part: str, place: Path) -> None:
+    (place / "bad.yaml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        audit.load("bad.yaml", {})
+    assert part in "\n".join(caught.value.details)
+
+
+@pytest.mark.parametrize(
+    ("fields", "part"),
+    [
+        ({"source": Source(raw=Path("raw"))}, "no clean images"),
+        ({"source": Source(clean=Path("data"))}, "neither raw images nor a prior"),
+    ],
+)
+def test_folders_that_are_not_named(fields: dict[str, Any], part: str) -> None:
+    with pytest.raises(UsageError, match=part):
+        chain.steps(AuditSettings(**fields), Path())
+
+
+def test_two_methods_of_one_name_are_refused(place: Path) -> None:
+    (place / "twice.yaml").write_text("protections: [emn, emn]")
+    with pytest.raises(UsageError, match="same name"):
+        audit.load("twice.yaml", {})
+
+
+@pytest.mark.parametrize("name", ["standard", "quick", "demo", "demo-quick"])
+def test_shipped_audits(name: str) -> None:
+    asked, _ = audit.load(name, {"source.clean": "data", "source.raw": "raw"})
+    assert (asked.evaluation.seeds >= 3) == (name in ("standard", "demo")), "a grade needs three seeds"
+    assert [step.stage for step in chain.steps(asked, Path())][-1] == "report"
+    assert {choice.label for choice in asked.purifiers} >= {"jcdp", "ddpm"}
+
+
+# -- commands ----------------------------------------------------------------------------------------------
+
+
+def merged(settings: Config) -> dict[str, Any]:
+    """Settings with their layers merged: a file's value and a flag's do the same."""
+    values = settings.model_dump()
+    layers = values.pop("layers", {})
+    return values | {"set": {key: value for layer in layers.values() for key, value in layer.items()}, "output": settings.place()}  # type: ignore[attr-defined]
+
+
+def test_the_printed_command_does_the_same_as_the_step(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, _ = audit.load("audits/pets.yaml", {"source.clean": "data", "source.raw": "raw", "limit": 8, "on_bad": "skip"})
+    calls = fake_stages.install(monkeypatch, report=fake_stages.report_json(place / "other"))
+    for step in chain.steps(asked, Path("out dir")):
+        assert cli.main(shlex.split(command(*step))[1:]) == 0, command(*step)
+        stage, settings = calls[-1]
+        assert stage == step.stage
+        assert merged(settings) == merged(step.settings)
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.one_of(
+    st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none(), st.lists(st.integers(), max_size=3),
+    st.sampled_from(["8/255", "jcdp", "a b", "it's"]),
+), max_size=3))  # fmt: skip
+def test_settings_survive_the_way_through_a_command(values: dict[str, Any]) -> None:
+    from ue_audit.config import parse_set
+    from ue_audit.settings import ProtectSettings
+
+    line = command("protect", ProtectSettings(source=Path("data"), layers={"file": values}))
+    words = shlex.split(line)
+    assert parse_set(words[i + 1] for i, word in enumerate(words) if word == "--set") == values
+
+
+def test_five_commands_for_an_own_folder() -> None:
+    assert chain.own_folder(owned(evaluation={"seeds": 5})) == [
+        "ue-audit protect data",
+        "ue-audit train-prior raw",
+        "ue-audit purify --prior raw.prior.ckpt data.emn",
+        "ue-audit evaluate --seeds 5 data data.emn data.emn.jcdp",
+        "ue-audit report data.eval",
+    ]
+
+
+# -- running -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def calls(place: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    return fake_stages.install(monkeypatch, report=fake_stages.report_json(place / "other"))
+
+
+def test_run_and_run_again(calls: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "quick", "data", "--set", "source.raw=raw", "-o", "out"]
+    assert cli.main([*words, "--dry-run", "--json"]) == 0
+    states = [step["state"] for step in json.loads(capsys.readouterr().out)["steps"]]
+    assert set(states) == {"to do"} and not Path("out").exists()
+    assert cli.main(words) == 0
+    out, err = capsys.readouterr()
+    assert "[1/6] ue-audit protect" in err and "out/data.report" in out
+    files = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    assert cli.main(words) == 0
+    assert capsys.readouterr().err.count("is up to date") == 5  # the stand-in for the prior always writes anew
+    assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == files
+    assert cli.main([*words, "--dry-run", "--json"]) == 0
+    assert {step["state"] for step in json.loads(capsys.readouterr().out)["steps"]} == {"complete"}
+
+
+def test_an_audit_goes_on_after_a_stage_that_failed(
+    calls: list[tuple[str, Any]], place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "quick", "data", "--set", "source.raw=raw", "-o", "out"]
+    whole = chain.module
+
+    def broken(name: str) -> Any:
+        return fake_stages.Stage(name, calls, OSError(28, "No space left"), {}) if name == "evaluate" else whole(name)
+
+    monkeypatch.setattr(chain, "module", broken)
+    assert cli.main(words) == 5
+    made = (place / "out" / "data.emn" / "ue-audit.json").read_bytes()
+    monkeypatch.setattr(chain, "module", whole)
+    capsys.readouterr()
+    assert cli.main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"]["sentence"]
+    assert (place / "out" / "data.emn" / "ue-audit.json").read_bytes() == made
+
+
+def test_begun_is_told_from_complete(place: Path) -> None:
+    step = chain.steps(owned(), Path("out"))[0]
+    assert chain.state(step) == "to do"
+    shards.Work.open(step.settings.place(), {"stage": "protect"})
+    assert chain.state(step) == "begun"
+
+
+def test_demo_unpacks_runs_and_prints_the_commands(
+    calls: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unpacked: list[Path] = []
+
+    def unpack(folder: Path) -> Path:
+        for part in ("train/cat", "test/cat", "val/cat", "raw"):
+            (folder / part).mkdir(parents=True)
+        unpacked.append(folder)
+        return folder
+
+    monkeypatch.setattr("ue_audit.demo.unpack", unpack)
+    assert cli.main(["demo", "--quick", "--seed", "3"]) == 0
+    assert unpacked == [Path("ue-audit-demo/data")]
+    assert {settings.seed for stage, settings in calls if stage != "report"} == {3}
+    out = capsys.readouterr().out
+    own = out[out.index("the same for your own") :].splitlines()[1:]
+    assert [line.split()[1] for line in own] == ["protect", "train-prior", "purify", "evaluate", "report"]
+    evaluate = next(settings for stage, settings in calls if stage == "evaluate")
+    assert evaluate.seeds == 1
+    assert str(evaluate.folders[0]) == "ue-audit-demo/data"

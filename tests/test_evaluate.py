@@ -1,0 +1,116 @@
+"""evaluate: cells from lineage, one record per training, resume, honest warnings."""
+
+import json
+
+import pytest
+from stand_ins import owner
+
+from ue_audit import evaluate, manifest, protect, purify
+from ue_audit.errors import UsageError
+from ue_audit.settings import EvaluateSettings, ProtectSettings, PurifySettings
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """Protected, purified and ceiling of a small set; returns the folder that holds them."""
+    owner(tmp_path / "data")
+    protect.run(ProtectSettings(source=tmp_path / "data", method="stand_ins.maps", output=tmp_path / "data.maps"))
+    for source, name in ((tmp_path / "data.maps", "data.maps.grey"), (tmp_path / "data", "data.grey")):
+        purify.run(PurifySettings(source=source, method="stand_ins.grey", output=tmp_path / name))
+    return tmp_path
+
+
+def settings(root, *names, **more):
+    fields = {"output": root / "data.eval", "learners": ("stand_ins.centroids",), "seeds": 2}
+    return EvaluateSettings(**fields | {"folders": tuple(root / name for name in names)} | more)
+
+
+ALL = ("data.maps.grey", "data.grey")
+
+
+def test_every_role_is_found_from_lineage_and_trained_with_every_seed(chain):
+    records = manifest.records(evaluate.run(settings(chain, *ALL)))
+    roles = sorted(r["cell"]["role"] for r in records)
+    assert roles == sorted(["clean", "noise", "protected", "purified", "ceiling"] * 2)
+    assert len({r["key"] for r in records}) == 10 and len({r["seed"] for r in records}) == 2
+    assert {r["images"] for r in records} == {12} and {r["n_test"] for r in records} == {12}
+
+
+def test_the_reported_epochs_are_those_of_the_curve(chain):
+    for r in manifest.records(evaluate.run(settings(chain, *ALL))):
+        test, val = [p["test"] for p in r["curve"]], [p["val"] for p in r["curve"]]
+        assert [p["epoch"] for p in r["curve"]] == [1, 2]
+        assert (r["last"], r["peak"]) == (test[-1], max(test))
+        assert r["chosen"] == test[r["chosen_epoch"] - 1] and r["val_chosen"] == max(val)
+        assert sum(r["per_class"].values()) / 3 == pytest.approx(r["last"])  # classes of equal size
+
+
+def test_resumed_trainings_are_not_done_again(chain, monkeypatch):
+    whole = evaluate.run(settings(chain, *ALL))
+    records = (whole / manifest.RECORDS).read_bytes()
+    calls, train = [], evaluate._train
+
+    def dies(*arguments):
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return train(*arguments)
+
+    again = settings(chain, *ALL, output=chain / "again.eval")
+    monkeypatch.setattr(evaluate, "_train", dies)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.run(again)
+    evaluate.run(again)
+    assert len(calls) == 4 + 7  # three were kept, seven were left to do
+    assert (chain / "again.eval" / manifest.RECORDS).read_bytes() == records
+
+
+def test_test_and_validation_images_come_from_the_lineage(chain):
+    found = manifest.read(evaluate.run(settings(chain, *ALL)))
+    names = {d.name for d in found.dependencies}
+    assert names == {"clean", "protected", "purified", "ceiling", "test", "val"}
+    assert found.notes["val_from"] == "its own folder"
+    assert manifest.verify(chain / "data.eval", chain=True).problems == []
+
+
+def test_without_validation_images_the_test_set_is_split_and_said_so(chain, tmp_path_factory):
+    bare = owner(tmp_path_factory.mktemp("bare"))
+    for part in ("test", "val"):
+        for file in sorted((bare / part).rglob("*"), reverse=True):
+            file.unlink() if file.is_file() else file.rmdir()
+        (bare / part).rmdir()
+    out = evaluate.run(settings(chain, clean=bare, folders=(bare,), test=chain / "data" / "test"))
+    found, first = manifest.read(out), manifest.records(out)[0]
+    assert "half of the test images" in found.notes["val_from"]
+    assert first["n_test"] + first["n_val"] == 12 and min(first["n_test"], first["n_val"]) > 0
+
+
+def test_what_is_missing_is_a_warning(chain):
+    warnings = manifest.read(evaluate.run(settings(chain, "data.maps", noise_control=False))).warnings
+    assert len(warnings) == 4  # noise, purified, ceiling, and fewer than three seeds
+
+
+def test_leaks_are_counted(chain):
+    source = chain / "data" / "train" / "class0" / "000.png"
+    (chain / "data" / "test" / "class0" / "leak.png").write_bytes(source.read_bytes())
+    found = manifest.read(evaluate.run(settings(chain, *ALL)))
+    assert found.notes["overlap"]["clean ∩ test"] == 1 and found.notes["overlap"]["clean ∩ validation"] == 0
+
+
+def test_test_classes_must_be_known(chain):
+    (chain / "data" / "test" / "class0").rename(chain / "data" / "test" / "zebra")
+    with pytest.raises(UsageError, match="zebra"):
+        evaluate.run(settings(chain, *ALL))
+
+
+def test_sets_of_different_images_are_refused(chain):
+    other = owner(chain / "other", each=5)
+    with pytest.raises(UsageError, match="same images"):
+        evaluate.run(settings(chain, "data.maps", clean=other))
+
+
+def test_records_hold_no_times_and_the_manifest_has_them_apart(chain):
+    out = evaluate.run(settings(chain, *ALL))
+    assert "seconds" not in (out / manifest.RECORDS).read_text()
+    document = json.loads((out / manifest.MANIFEST).read_bytes())
+    assert len(document["predicate"]["runDetails"]["run"]["measures"]["training seconds"]) == 10
