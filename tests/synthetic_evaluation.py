@@ -138,7 +138,8 @@ def _folder(
         files[path] = encode_png(shifted)
         lines.append({
             "path": path, "label": path.split("/")[0], "source": path,
-            "sha256": hashlib.sha256(files[path]).hexdigest(), "pixels_sha256": pixels_sha256(shifted), "width": 32, "height": 32,
+            "sha256": hashlib.sha256(files[path]).hexdigest(), "pixels_sha256": pixels_sha256(shifted),
+            "width": 32, "height": 32,
             "linf": int(np.abs(shifted.astype(int) - pixels).max()), "l2": 0.5, "psnr": 31.4, "shard": 0,
         })  # fmt: skip
     if not work.complete:
@@ -168,6 +169,7 @@ def _evaluation(place: Path, found: list[dict[str, Any]], noted: dict[str, Any])
     return work.seal(
         manifest.statement(
             stage="evaluate", method="supervised", dependencies=parents, notes=noted,
-            settings={"folders": ["data/train", "data.emn"]}, counts={"trainings": len(found)}, run=RunDetails(device="cpu"),
+            settings={"folders": ["data/train", "data.emn"]}, counts={"trainings": len(found)},
+            run=RunDetails(device="cpu"),
         )
     )  # fmt: skip

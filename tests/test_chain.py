@@ -148,7 +148,7 @@ def test_the_printed_command_does_the_same_as_the_step(place: Path, monkeypatch:
 
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.one_of(
     st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none(), st.lists(st.integers(), max_size=3),
-    st.sampled_from(["8/255", "jcdp", "a b", "it's"]),
+    st.sampled_from(["8/255", "jcdp", "a b", "it's", "1", "no", "null", "1e-4", ""]), st.text(max_size=5),
 ), max_size=3))  # fmt: skip
 def test_settings_survive_the_way_through_a_command(values: dict[str, Any]) -> None:
     from ue_audit.config import parse_set

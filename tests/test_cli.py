@@ -119,14 +119,14 @@ def test_preset_file_and_flags_are_layers(calls: list[tuple[str, Any]], data: Pa
 
 def test_a_file_may_name_the_method(calls: list[tuple[str, Any]], data: Path) -> None:
     Path("mine.yaml").write_text("method: ddpm\npasses: 3\n")
-    assert cli.main("purify --config mine.yaml data".split()) == 0
-    assert cli.main("purify --config mine.yaml --method jcdp data".split()) == 0
+    assert cli.main(["purify", "--config", "mine.yaml", "data"]) == 0
+    assert cli.main(["purify", "--config", "mine.yaml", "--method", "jcdp", "data"]) == 0
     assert [settings.method for _, settings in calls] == ["ddpm", "jcdp"]
     assert "method" not in calls[0][1].layers["file"]
 
 
 def test_flags_that_turn_something_off(calls: list[tuple[str, Any]], data: Path) -> None:
-    assert cli.main("evaluate --no-noise-control --seeds 1 --learner supervised data".split()) == 0
+    assert cli.main(["evaluate", "--no-noise-control", "--seeds", "1", "--learner", "supervised", "data"]) == 0
     [(_, settings)] = calls
     assert not settings.noise_control and settings.seeds == 1 and settings.learners == ("supervised",)
 
@@ -148,7 +148,7 @@ def test_nothing_to_take(calls: list[tuple[str, Any]], capsys: pytest.CaptureFix
 
 
 def test_show_config_is_yaml_with_origins(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = "purify --method jcdp-paper --set passes=7 --seed 3 --show-config data".split()
+    words = ["purify", "--method", "jcdp-paper", "--set", "passes=7", "--seed", "3", "--show-config", "data"]
     assert cli.main(words) == 0
     text = capsys.readouterr().out
     shown = yaml.safe_load(text)

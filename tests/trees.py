@@ -35,7 +35,9 @@ def brighter(x: np.ndarray, levels: int) -> np.ndarray:
     return np.clip(x.astype(int) + levels, 0, 255).astype(np.uint8)
 
 
-def protect(source: Path, output: Path, levels: int = 3, rows: int = 4, limit: float = 8 / 255, fresh: bool = False) -> Path:
+def protect(
+    source: Path, output: Path, levels: int = 3, rows: int = 4, limit: float = 8 / 255, fresh: bool = False
+) -> Path:
     """A protection as simple as can be: `levels` brighter, in shards of `rows` images."""
     listing = imagefolder.scan(source)
     taken = imagefolder.intake(listing)

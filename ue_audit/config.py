@@ -1,6 +1,7 @@
 """Configuration: the frozen pydantic base, fractions such as "8/255", safe YAML, presets and overrides."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -69,6 +70,13 @@ def _construct(loader: _Loader, node: Any) -> Any:
     return loader.construct_mapping(node, deep=True)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads."""
+
+
+EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")  # YAML 1.1 reads 1e-4 as a string
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789"))
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct)
 
 
@@ -104,6 +112,12 @@ def parse_set(items: Iterable[str]) -> dict[str, Any]:
             raise UsageError(f"--set expects key=value, found {item!r}")
         values[key.strip()] = _mapping(f"value: {text}".encode(), f"--set {key}").get("value")
     return values
+
+
+def show_yaml(value: Any) -> str:
+    """A value on one line, as a file and `--set` read it."""
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=2**31, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -155,7 +155,8 @@ def _about(image: Image.Image, data: bytes) -> list[str]:
     deep_png = image.format == "PNG" and data[24] == 16
     if image.mode not in ("I", "I;16", "I;16B") and (deep_png or 16 in _tuple(tags.get(BITS, 8))):
         actions.append("colour16-high-byte")  # Pillow keeps the high byte of 16-bit colour: floor(v / 256)
-    scale = image.tile[0].args if image.format == "PPM" and image.tile else ()
+    tiles: Any = getattr(image, "tile", None)
+    scale = tiles[0].args if image.format == "PPM" and tiles else ()
     if isinstance(scale, tuple) and len(scale) == 2 and scale[1] != 255:
         actions.append(f"maxval-{scale[1]}-scaled")
     return actions

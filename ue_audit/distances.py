@@ -21,13 +21,13 @@ def linf(x: Tensor, y: Tensor) -> Tensor:
 
 def l2(x: Tensor, y: Tensor) -> Tensor:
     """The Euclidean length of the change, in [0,1] units."""
-    return _difference(x, y).norm(dim=1)
+    return _difference(x, y).square().sum(1).sqrt()
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB against a peak of 1; infinity for equal images."""
     error = _difference(x, y).square().mean(1)
-    return error.log10().mul(-10)
+    return -10 * error.log10()
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from ue_audit.progress import SILENT, Progress
 from ue_audit.rendering import html, markdown
 from ue_audit.rendering.figures import duration, ratio
 from ue_audit.samples import Samples
-from ue_audit.settings import Plan, ReportSettings, command
+from ue_audit.settings import Plan, ReportSettings, command, recorded
 
 SCHEMA = 1
 FILES = ("report.json", "report.md", "report.html", "report.png")
@@ -132,11 +132,15 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
         "prior": facts.prior(known),
         "sheet": sheet,
         "limits": verdict.limits(head, groups, notes),
-        "commands": [*known.commands, command("report", settings)],
+        "commands": [*known.commands, _command(settings)],
         "provenance": facts.provenance(known),
     }
     rounded: dict[str, Any] = _rounded(report)
     return rounded
+
+
+def _command(settings: ReportSettings) -> str:
+    return command("report", ReportSettings(**shards.portable(recorded(settings), settings.place())))
 
 
 def _setup(known: Facts, groups: list[Group]) -> dict[str, Any]:
@@ -220,7 +224,7 @@ def _statement(settings: ReportSettings, known: Facts, report: dict[str, Any]) -
     return manifest.statement(
         stage="report",
         method="report",
-        settings=settings.model_dump(mode="json", exclude={"fresh"}),
+        settings=recorded(settings),
         dependencies=[manifest.dependency("evaluation", settings.evaluation, output=output)],
         counts={"trainings": len(known.records)},
         notes={"verdict": judged["sentence"]},

@@ -3,7 +3,6 @@
 `layers` holds the method's own settings, weakest first: {"preset": {...}, "file": {...}, "flag": {...}}.
 """
 
-import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from ue_audit.config import Config
+from ue_audit.config import Config, show_yaml
 
 Layers = dict[str, dict[str, Any]]
 
@@ -167,7 +166,7 @@ def _implied(field: str, settings: Any) -> bool:
 def _words(field: str, value: Any) -> Iterator[str]:
     if field == "layers":
         for key, part in (item for fields in value.values() for item in fields.items()):
-            yield from ("--set", f"{key}={part if isinstance(part, str) else json.dumps(part)}")
+            yield from ("--set", f"{key}={show_yaml(part)}")
     elif isinstance(value, bool):
         yield f"--{field if value else 'no-' + field}".replace("_", "-")
     else:

@@ -9,13 +9,15 @@ import ctypes
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import filelock
 
 from ue_audit.errors import LockedError, ResourceError, UsageError
+
+FEW = 8  # up to here syncing file by file is cheaper than waiting for all that the file system has to write
 
 
 def write(path: Path, data: bytes) -> None:
@@ -31,9 +33,9 @@ def rename(source: Path, target: Path) -> None:
     source.replace(target)
 
 
-def sync(paths: Iterable[Path], folder: Path) -> None:
-    """Bring a group of files to the disk: in one go where the system can, else one by one."""
-    if not _sync_file_system(folder):
+def sync(paths: Sequence[Path], folder: Path) -> None:
+    """Bring files to the disk: a shard's in one go where the system can, few or elsewhere one by one."""
+    if len(paths) <= FEW or not _sync_file_system(folder):
         for path in paths:
             _sync_one(path)
 

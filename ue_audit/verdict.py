@@ -38,10 +38,8 @@ def sentence(contest: Contest) -> str:
     """The verdict in one or two sentences, naming the protected set, the attack and the interval."""
     name, taken, left = contest.protected.folder, contest.effect, contest.survival()
     if taken.value < scores.MIN_EFFECT:
-        return (
-            f"{name} never protected: clean images train a model that is better by {points(taken.value)} points "
-            f"{interval(taken, points)}".rstrip() + ", before any countermeasure."
-        )
+        better = f"{points(taken.value)} points {interval(taken, points)}".rstrip()
+        return f"{name} never protected: clean images train a model that is better by only {better}."
     takes = f"The protection takes {points(taken.value)} points of accuracy"
     if contest.best is None or left is None:
         return f"{takes}; no attacker was tried, so what survives of it is not known."
@@ -50,7 +48,8 @@ def sentence(contest: Contest) -> str:
     bound = left.value if left.low is None else left.low
     if bound >= 0.6:
         tried = len(contest.attacks)
-        return f"{takes}; {shown} the {tried} countermeasure{'s' * (tried != 1)} tried. This is no guarantee."
+        all_tried = f"the {tried} countermeasures" if tried > 1 else f"{attacker}, the one countermeasure"
+        return f"{takes}; {shown} {all_tried} tried. This is no guarantee."
     opening = "Broken" if left.value < 0.2 else "Undone for the most part" if left.value < 0.5 else "Weakened"
     return f"{opening} by {attacker}. {takes}; {shown}."
 
@@ -202,10 +201,11 @@ def limits(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str,
         )
     if notes.get("guide") and "lpips" not in str(notes["guide"]).lower():
         found.append(f"The perceptual guide of JCDP was {notes['guide']}, not LPIPS as in the paper.")
-    if contest is not None and contest.clean.records:
+    if contest is not None:
+        images, epochs = (contest.clean.records[0][key] for key in ("images", "epochs"))
         found.append(
-            f"Scale: {count(contest.clean.records[0]['images'])} training images and {contest.clean.records[0]['epochs']} "
-            "epochs. More of either, or larger networks, can change every number here."
+            f"Scale: {count(images)} training images and {epochs} epochs. More of either, or larger networks, can "
+            "change every number here."
         )
     return found
 

@@ -114,7 +114,7 @@ class _Run:
             pred_noise = predict_noise(self.network, config, self.schedule, x_t, t.to(device))
         loss = (on(weight, x0) * (pred_noise - noise).square()).mean()
         self.network.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         for optimizer in self.optimizers:
             optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * rate(config, self.step)
@@ -194,7 +194,7 @@ def _continuing(config: PriorConfig, start: Prior) -> PriorConfig:
 
 def _first_network(config: PriorConfig, tools: Tools, start: Prior | None) -> UNet:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(tools.generator("prior", "weights").initial_seed())
+        torch.default_generator.manual_seed(tools.generator("prior", "weights").initial_seed())
         network = UNet(config.network)
     if start is not None:
         network.load_state_dict(start.network.state_dict())
@@ -203,11 +203,13 @@ def _first_network(config: PriorConfig, tools: Tools, start: Prior | None) -> UN
 
 
 def _dropout_dice(tools: Tools, step: int) -> Any:
-    """The global generators, which dropout draws from, seeded for this step and put back after it."""
-    devices = [tools.device] if tools.device.type == "cuda" else []
-    stack = contextlib.ExitStack()
-    stack.enter_context(torch.random.fork_rng(devices=devices))
-    torch.manual_seed(tools.generator("prior", "dropout", step).initial_seed())
+    """The global generators, which dropout draws from: seeded for this step, put back after it."""
+    cuda = [tools.device] if tools.device.type == "cuda" else []
+    stack, seed = contextlib.ExitStack(), tools.generator("prior", "dropout", step).initial_seed()
+    stack.enter_context(torch.random.fork_rng(devices=cuda))
+    torch.default_generator.manual_seed(seed)
+    if cuda:
+        torch.cuda.manual_seed(seed)
     return stack
 
 

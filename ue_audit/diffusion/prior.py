@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ue_audit.config import Config
 from ue_audit.diffusion import unet
+from ue_audit.diffusion.header import read_header
 from ue_audit.diffusion.precision import Precision, autocast
 from ue_audit.diffusion.schedule import Schedule, on
 from ue_audit.errors import IntegrityError, UsageError
@@ -34,7 +35,7 @@ SIGMAS = (0.05, 0.08, 0.13)  # where a prior is judged: t = 12, 21, 37 of the li
 class PriorConfig(Config):
     """How a prior is built and trained; the defaults are the preset `small`."""
 
-    network: unet.Config = unet.Config(channels=64, multipliers=(1, 2), attention=(), unshuffle=2, dropout=0)
+    network: unet.Config = unet.SMALL
     predicts: Literal["residual", "noise"] = "residual"  # residual: sigma(t) * noise, easier to learn at small t
     T: int = Field(default=1000, ge=2, le=10_000)
     beta_1: float = Field(default=1e-4, gt=0, lt=1)
@@ -170,7 +171,7 @@ def denoising_psnr(prior: Prior, batches: Iterable[tuple[Tensor, Tensor]], t: in
 # -- the file ----------------------------------------------------------------------------------------------
 
 METADATA = "ue-audit.prior"
-FILE_BYTES, HEADER_BYTES = 2**32, 2**24
+FILE_BYTES = 2**32
 
 
 def load_prior(path: Path, expect_sha256: str | None = None) -> Prior:
@@ -196,7 +197,7 @@ def load_prior(path: Path, expect_sha256: str | None = None) -> Prior:
 
 
 def _from_bytes(raw: bytes, where: str) -> Prior:
-    header = _header(raw, where)
+    header = read_header(raw, where)
     about = _about(header, where)
     shapes = {key: tuple(entry["shape"]) for key, entry in header.items() if key != "__metadata__"}
     unet.check_shapes(shapes, about.config.network, where)
@@ -221,28 +222,6 @@ class _About(Config):
     size: int = Field(ge=1, le=65_536)
     figures: dict[str, float] = Field(default_factory=dict)
     provenance: dict[str, Any] = Field(default_factory=dict)
-
-
-def _header(raw: bytes, where: str) -> dict[str, Any]:
-    """The JSON object a safetensors file opens with, every tensor entry with a shape."""
-    if raw[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise IntegrityError(
-            f"{where}: expected a safetensors file, found a pickle, which can run code when it is opened",
-            hint="in a place you trust: load it with weights_only=True and write it with safetensors",
-        )
-    length = int.from_bytes(raw[:8], "little")
-    if len(raw) < 8 or not 2 <= length <= min(HEADER_BYTES, len(raw) - 8):
-        raise IntegrityError(f"{where}: expected a safetensors file, found something else or a torn one")
-    try:
-        header: dict[str, Any] = json.loads(raw[8 : 8 + length].decode("utf-8"))
-        whole = isinstance(header, dict) and all(
-            isinstance(entry["shape"], list) for key, entry in header.items() if key != "__metadata__"
-        )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise IntegrityError(f"{where}: the safetensors header is damaged: {error}") from error
-    if not whole:
-        raise IntegrityError(f"{where}: the safetensors header is damaged")
-    return header
 
 
 def _about(header: dict[str, Any], where: str) -> _About:

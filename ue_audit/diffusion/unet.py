@@ -59,6 +59,17 @@ class Config(base.Config):
 
 
 DDPM_CIFAR = Config()
+SMALL = Config(
+    channels=32,
+    multipliers=(1, 2),
+    blocks=2,
+    attention=(),
+    middle_attention=False,
+    unshuffle=2,
+    norm="none",
+    groups=8,
+    dropout=0,
+)
 
 
 class UNet(nn.Module):

@@ -38,7 +38,7 @@ def generate(data: Any, config: Config, tools: Tools) -> Callable[[Tensor], Tens
 def improve(problem: minmin.Problem, model: nn.Module, before: minmin.Noise, after: minmin.Noise, number: int) -> None:
     """T signed steps on every image from its present noise, which is never drawn anew."""
     config = problem.config
-    for batch, rows in enumerate(problem.order.split(minmin.DELTA_BATCH)):
+    for batch, rows in enumerate(torch.split(problem.order, minmin.DELTA_BATCH)):
         x, d, y = problem.protected(rows, before)
         gradient = problem.gradient(model, y, number, batch)
         after[rows] = pgd.descend(x, d, gradient, eps=config.eps, alpha=config.alpha, steps=config.steps)

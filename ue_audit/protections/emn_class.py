@@ -46,7 +46,7 @@ def improve(problem: minmin.Problem, model: nn.Module, before: minmin.Noise, aft
     for step in range(config.steps):
         after[classes] = maps
         slope = torch.zeros_like(maps)
-        for batch, some in enumerate(rows.split(minmin.DELTA_BATCH)):
+        for batch, some in enumerate(torch.split(rows, minmin.DELTA_BATCH)):
             x, d, y = problem.protected(some, after)
             gradient = problem.gradient(model, y, number, step, batch)
             slope.index_add_(0, problem.labels[some], gradient(x + d).cpu().contiguous())
@@ -57,7 +57,7 @@ def improve(problem: minmin.Problem, model: nn.Module, before: minmin.Noise, aft
 def _drawn(problem: minmin.Problem, share: float, number: int) -> Tensor:
     """`share` of the rows of every class, at least one, drawn for round `number`."""
     labels, rows = problem.labels[problem.order], []
-    for label in labels.unique():
+    for label in torch.unique(labels):
         of_class = problem.order[labels == label]
         drawn = torch.randperm(len(of_class), generator=problem.tools.generator("share", number, int(label)))
         rows.append(of_class[drawn[: max(1, round(share * len(of_class)))]])

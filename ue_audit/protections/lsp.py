@@ -75,7 +75,8 @@ def _clusters(classes: Any, features: int, separation: float, tools: Tools) -> l
 
 
 def _vertex(features: int, separation: float, generator: torch.Generator) -> Tensor:
-    return separation * (2.0 * torch.randint(2, (features,), generator=generator) - 1)
+    signs: Tensor = 2.0 * torch.randint(2, (features,), generator=generator) - 1
+    return signs * separation
 
 
 def _judge(labels: Tensor, data: Any, tools: Tools) -> None:

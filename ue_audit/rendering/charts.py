@@ -65,8 +65,7 @@ def accuracy_strips(report: Report) -> list[Strip | None]:
 
 def survival_strips(report: Report) -> list[Strip | None]:
     return [
-        _strip(tone(report, {"role": "purified", **attack}), attack["survival"])
-        for attack in report["countermeasures"]
+        _strip(tone(report, {"role": "purified", **attack}), attack["survival"]) for attack in report["countermeasures"]
     ]
 
 

@@ -7,8 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ue_audit.rendering.figures import (
-    ABSENT, UNDEFINED, count, decimal, duration, interval, listed, percent, points, ratio,
-)  # fmt: skip
+    ABSENT,
+    UNDEFINED,
+    count,
+    decimal,
+    duration,
+    interval,
+    listed,
+    percent,
+    points,
+    ratio,
+)
 
 Report = Mapping[str, Any]
 WORST = 5  # classes shown before the rest

@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import yaml
 from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from ue_audit.config import show_yaml
 from ue_audit.progress import Progress
 from ue_audit.rendering.figures import duration
 from ue_audit.rendering.text import safe
@@ -187,7 +187,9 @@ def escaped(text: str) -> str:
 
 def plan_lines(plan: Plan) -> list[str]:
     """What --dry-run says."""
-    lines = [f"{plan.images} images in {plan.classes} classes" if plan.classes else f"{plan.images} images"]
+    classes = f" in {plan.classes} classes" if plan.classes else ""
+    refused = f", {plan.refused} refused" if plan.refused else ""
+    lines = [f"{plan.images} images{classes}{refused}"]
     if plan.shards:
         lines.append(f"{plan.shards} shards")
     lines.append(f"writes about {size(plan.output_bytes)}; {size(plan.free_bytes)} are free")
@@ -212,12 +214,7 @@ def _yaml_lines(
     """(line, origin) of every value; mappings take a line of their own and go one deeper."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            yield f"{'  ' * depth}{_scalar(key)}:", ""
+            yield f"{'  ' * depth}{show_yaml(key)}:", ""
             yield from _yaml_lines(value, f"{prefix}{key}.", depth + 1, origins)
         else:
-            yield f"{'  ' * depth}{_scalar(key)}: {_scalar(value)}", f"# {origins.get(prefix + key, 'default')}"
-
-
-def _scalar(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
-    return text.removesuffix("\n").removesuffix("\n...")
+            yield f"{'  ' * depth}{show_yaml(key)}: {show_yaml(value)}", f"# {origins.get(prefix + key, 'default')}"

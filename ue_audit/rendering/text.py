@@ -10,7 +10,7 @@ import unicodedata
 from rich.markup import escape
 
 _INTERVAL = r"\[−?[\d.]+, −?[\d.]+\](?![(\[:])"  # the one use of brackets that stays, "[0.11, 0.18]"
-_OPENING = r"[\\`*_\[\]<>#|~&@$]|:(?=\S)|(?<=www)\.|^[-+=]|^\d+(?=[.)])"
+_OPENING = r"[\\`*_\[\]<>#|~&@$]|:(?=\S)|(?<=www)\.|^[-+=]|^\d+(?=[.)](?:\s|$))"
 _MARKDOWN = re.compile(f"({_INTERVAL})|{_OPENING}", re.IGNORECASE)
 _ACTING = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, format (bidi, zero width), lone surrogates, separators
 

@@ -21,7 +21,7 @@ class Centre(nn.Module):
 
 def resnet18(classes: int) -> nn.Module:
     """torchvision's ResNet-18 with the CIFAR stem: 3x3, stride 1, no max-pool (11,173,962 weights at K = 10)."""
-    network = torchvision.models.resnet18(num_classes=classes)
+    network: nn.Module = torchvision.models.resnet18(num_classes=classes)
     network.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
     network.maxpool = nn.Identity()
     return network
@@ -41,24 +41,27 @@ class Residual(nn.Module):
         self.body = unit(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        return torch.add(x, self.body(x))
 
 
 def small(classes: int) -> nn.Module:
-    """An average-pooled residual net"""
+    """A residual net of 16x16, 8x8 and 4x4 cells at 32 px: widths 32, 64, 128; 20 million operations an image.
+
+    Pooling is by average throughout: a max-pooled net ignores the faint patterns that shortcuts are made of.
+    """
     return nn.Sequential(
         Centre(),
-        unit(3, 32, 2, 5),
+        unit(3, 32, stride=2, size=5),
+        Residual(32),
+        nn.AvgPool2d(2),
         unit(32, 64),
-        nn.AvgPool2d(2),
         Residual(64),
-        unit(64, 128),
         nn.AvgPool2d(2),
+        unit(64, 128),
         Residual(128),
-        unit(128, 256),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(256, classes),
+        nn.Linear(128, classes),
     )
 
 
@@ -71,4 +74,4 @@ def build(name: str, classes: int, seed: int) -> nn.Module:
         raise UsageError(f"no network named {name!r}", hint=did_you_mean(name, BACKBONES))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BACKBONES[name](classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return BACKBONES[name](classes).to(memory_format=torch.channels_last)

@@ -83,7 +83,7 @@ def batches(n: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
     """A shuffled pass over n rows; what is left over from whole batches waits for the next pass."""
     order = torch.randperm(n, generator=generator)
     batch = min(batch, n)
-    yield from order[: n - n % batch].split(batch)
+    yield from torch.split(order[: n - n % batch], batch)
 
 
 def train_step(
@@ -93,7 +93,7 @@ def train_step(
     model.train()
     loss = loss_of(model, x, y)
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     if clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimiser.step()

@@ -180,7 +180,7 @@ def _train(problem: Problem, model: nn.Module, optimiser: Any, noise: Noise, num
 def _error(problem: Problem, model: nn.Module, noise: Noise) -> float:
     """Share of the protected images that the surrogate gets wrong, without augmentation."""
     wrong = 0
-    for rows in problem.order.split(DELTA_BATCH):
+    for rows in torch.split(problem.order, DELTA_BATCH):
         x, d, y = problem.protected(rows, noise)
         wrong += int((fit.logits_of(model, x + d).argmax(1) != y).sum())
     return wrong / len(problem.order)

@@ -1,0 +1,72 @@
+"""The supervised learner: it learns, and a killed training goes on to the same bits."""
+
+import itertools
+
+import pytest
+import torch
+from toy import Toy
+
+from ue_audit.errors import UsageError
+from ue_audit.learners import supervised
+from ue_audit.tools import Tools
+
+QUICK = supervised.Config(epochs=3, batch=8, lr=0.05)
+
+
+def run(tools, data, config=QUICK, epochs=None):
+    """Loss and logits of each epoch."""
+    rows = torch.arange(4)
+    found = supervised.fit(data, config, tools)
+    return [(e.number, e.loss, e.predict(data.batch(rows))) for e in itertools.islice(found, epochs)]
+
+
+def test_it_learns_two_grey_levels():
+    data = Toy(classes=2, each=32)
+    *_, last = supervised.fit(data, supervised.Config(epochs=6, batch=16, lr=0.05), Tools(seed=0))
+    right = last.predict(data.x).argmax(1) == data.labels
+    assert float(right.float().mean()) > 0.9
+
+
+def test_epochs_are_numbered_and_the_classifier_gives_float_logits():
+    epochs = run(Tools(seed=0), Toy())
+    assert [number for number, _, _ in epochs] == [1, 2, 3]
+    assert epochs[0][2].shape == (4, 3) and epochs[0][2].dtype == torch.float32
+
+
+@pytest.mark.parametrize("consumed", [1, 2])
+def test_a_killed_training_goes_on_to_the_same_bits(tmp_path, monkeypatch, consumed):
+    monkeypatch.setattr(supervised, "SAVE_SECONDS", 0.0)
+    data, unbroken = Toy(), run(Tools(seed=3), Toy())
+    broken = supervised.fit(data, QUICK, Tools(seed=3, work=tmp_path))
+    for _ in range(consumed):
+        next(broken)
+    broken.close()  # killed while the epoch's result is being looked at: that epoch is not lost, it comes again
+    resumed = run(Tools(seed=3, work=tmp_path), data)
+    assert [number for number, _, _ in resumed] == list(range(consumed, 4))
+    for (_, loss, logits), (_, expected, expected_logits) in zip(resumed, unbroken[consumed - 1 :], strict=True):
+        assert loss == expected and torch.equal(logits, expected_logits)
+
+
+def test_a_training_killed_within_an_epoch_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervised, "SAVE_SECONDS", 0.0)
+    unbroken = run(Tools(seed=3), Toy())
+    data, calls = Toy(), itertools.count()
+
+    def dies(rows):
+        if next(calls) == 9:  # six batches an epoch: the fourth of the second
+            raise KeyboardInterrupt
+        return Toy.batch(data, rows)
+
+    data.batch = dies
+    with pytest.raises(KeyboardInterrupt):
+        list(supervised.fit(data, QUICK, Tools(seed=3, work=tmp_path)))
+    resumed = run(Tools(seed=3, work=tmp_path), Toy())
+    assert [(n, loss) for n, loss, _ in resumed] == [(n, loss) for n, loss, _ in unbroken[1:]]
+    assert torch.equal(resumed[-1][2], unbroken[-1][2])
+
+
+def test_without_labels_or_with_one_class_there_is_nothing_to_learn():
+    with pytest.raises(UsageError, match="one folder per class"):
+        next(supervised.fit(Toy().without_labels(), QUICK, Tools()))
+    with pytest.raises(UsageError, match="two classes"):
+        next(supervised.fit(Toy(classes=1), QUICK, Tools()))

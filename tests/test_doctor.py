@@ -1,0 +1,63 @@
+"""doctor and list: true about this machine, and about the folders the methods and presets lie in."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from ue_audit import config, doctor, methods
+from ue_audit.rendering.terminal import size
+
+
+def test_versions_are_those_installed() -> None:
+    found = doctor.versions()
+    assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_a_missing_package_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PACKAGES", ("no-such-package",))
+    assert doctor.versions()["no-such-package"] == "missing: pip install no-such-package"
+
+
+def test_devices_agree_with_what_auto_takes() -> None:
+    from ue_audit.tools import pick_device
+
+    found = doctor.devices()
+    assert found["auto"].split(":")[0] == pick_device("auto").type
+    assert found["auto"] in found
+    assert f"{torch.get_num_threads()} threads" in found["cpu"]
+
+
+def test_weights_are_found_where_named_or_told_how_to_get(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ue_audit.training import perceptual
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv(perceptual.VARIABLE, raising=False)
+    [missing] = doctor.weights().values()
+    assert missing.startswith("not found") and perceptual.VARIABLE in missing
+    (tmp_path / "alexnet.safetensors").touch()
+    monkeypatch.setenv(perceptual.VARIABLE, str(tmp_path / "alexnet.safetensors"))
+    assert doctor.weights() == {"lpips (alex)": str(tmp_path / "alexnet.safetensors")}
+
+
+def test_disk(tmp_path: Path) -> None:
+    found = doctor.disk(tmp_path)
+    assert found["writable here"] == "yes"
+    assert found["free here"].split()[1] == size(shutil.disk_usage(tmp_path).free).split()[1]
+
+
+def test_catalogue_lists_every_method_with_its_first_line() -> None:
+    found = doctor.catalogue()
+    for kind, folder in methods.KINDS.items():
+        assert list(found[folder]) == methods.names(kind)
+        assert all(found[folder].values()), "every method says in one line what it is"
+    assert set(found["presets"]) >= {f"audits/{name}" for name in config.preset_names("audits")}
+    assert all(found["presets"].values()), "every preset opens with a comment"
+
+
+def test_everything_is_text() -> None:
+    for section in doctor.examine().values():
+        assert all(isinstance(value, str) for value in section.values())

@@ -1,0 +1,99 @@
+"""The registry: folders are the lists of methods, and the contract is checked when one is loaded."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ue_audit import config, methods
+from ue_audit.errors import UsageError
+
+KINDS = tuple(methods.KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_are_the_modules_of_the_folder(kind: str) -> None:
+    folder = Path(methods.__file__).parent / methods.KINDS[kind]
+    files = {path.stem for path in folder.glob("*.py") if not path.name.startswith("_")}
+    assert methods.names(kind) == sorted(files)
+
+
+def test_listing_imports_nothing() -> None:
+    script = f"import sys; from ue_audit import methods; [methods.names(k) for k in {KINDS}]; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(methods.__file__).parents[1])
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in methods.names(kind)])
+def test_every_method_keeps_the_contract(kind: str, name: str) -> None:
+    module = methods.load(kind, name)
+    assert module.__doc__, "a method opens with its idea"
+    assert module.SOURCE
+    assert module.Config() == module.Config(**module.Config().model_dump(mode="json")), "a manifest's values are readable"
+    with pytest.raises(UsageError, match="setting"):
+        methods.configure(kind, name, {"flag": {"no_such_setting": 1}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage", "name"),
+    [(kind, stage, name) for kind, stage in methods.STAGE.items() for name in config.preset_names(stage)],
+)
+def test_every_preset_configures_its_method(kind: str, stage: str, name: str) -> None:
+    chosen = methods.configure(kind, name, {})
+    fields = config.load_preset(stage, name)
+    assert chosen.name == fields.pop("method")
+    assert {key for key, origin in chosen.origins.items() if origin == "preset"} == set(dict(config.dotted(fields)))
+
+
+def test_the_layers_order() -> None:
+    name = config.preset_names("purify")[0]
+    key, value = next(item for item in config.load_preset("purify", name).items() if item[0] != "method")
+    chosen = methods.configure("purifier", name, {"file": {key: value}, "flag": {}})
+    assert chosen.origins[key] == "file", "a file is stronger than the preset the name stands for"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unknown_names_are_told_the_nearest(kind: str) -> None:
+    known = methods.names(kind)
+    if not known:
+        pytest.skip(f"there is no {kind} yet")
+    with pytest.raises(UsageError) as caught:
+        methods.choose(kind, known[0] + "x")
+    assert f"did you mean {known[0]!r}" in caught.value.hint
+    with pytest.raises(UsageError):
+        methods.load(kind, known[0] + "x")
+
+
+GOOD = """
+from ue_audit import config
+SOURCE = "here"
+BUDGET = "linf"
+class Config(config.Config):
+    eps: float = 0.1
+def generate(data, config, tools): ...
+"""
+
+
+def test_a_foreign_module_is_loaded_by_its_dotted_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "mylab"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "ops.py").write_text(GOOD)
+    monkeypatch.syspath_prepend(tmp_path)
+    chosen = methods.configure("protection", "mylab.ops", {"flag": {"eps": 0.2}})
+    assert (chosen.name, chosen.config.eps) == ("mylab.ops", 0.2)
+    with pytest.raises(UsageError) as caught:
+        methods.load("protection", "mylab.nothing")
+    assert "PYTHONPATH" in caught.value.hint
+
+
+@pytest.mark.parametrize("lacking", ["SOURCE", "BUDGET", "Config", "generate"])
+def test_a_module_that_breaks_the_contract_is_told_what_it_lacks(
+    lacking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"lab_{lacking}").mkdir()
+    (tmp_path / f"lab_{lacking}" / "__init__.py").touch()
+    (tmp_path / f"lab_{lacking}" / "ops.py").write_text(GOOD.replace(f"{lacking} =", "X =").replace(f" {lacking}(", " X("))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=f"lacks {lacking}"):
+        methods.load("protection", f"lab_{lacking}.ops")
