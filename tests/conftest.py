@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ue_audit import storage
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -13,3 +15,10 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the real images in ../shared/data are not there")
     return SHARED
+
+
+@pytest.fixture
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Syncs cost nothing: SIGKILL does not lose what the system has been given, only a power cut does."""
+    monkeypatch.setattr(storage, "_sync_one", lambda path: None)
+    monkeypatch.setattr(storage, "_sync_file_system", lambda folder: True)

@@ -1,9 +1,11 @@
-"""Stages that train nothing: each seals a real output, so that locks, manifests, resume and lineage are the true ones."""
+"""Stages that train nothing: each seals a real output, so that locks, manifests and lineage are the true ones."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import synthetic_evaluation
 
 from ue_audit import chain, manifest, shards
@@ -41,7 +43,9 @@ class Stage:
         source = {"evaluate": "folders", "report": "evaluation"}.get(self.name, "source")
         parent = getattr(settings, source)
         parent = parent[0] if isinstance(parent, tuple) else parent
-        work = shards.Work.open(output, {"stage": self.name, "seed": getattr(settings, "seed", 0)}, fresh=settings.fresh)
+        work = shards.Work.open(
+            output, {"stage": self.name, "seed": getattr(settings, "seed", 0)}, fresh=settings.fresh
+        )
         if work.complete:
             progress.say(f"{output} is up to date")
             return output
@@ -66,7 +70,7 @@ class Stage:
 def install(
     monkeypatch: Any, failure: BaseException | None = None, report: bytes | None = None
 ) -> list[tuple[str, Any]]:
-    """Put the stand-ins in the place of the stages; the calls they will get. Without `report` that stage is the true one."""
+    """Put stand-ins in the place of the stages; the calls they will get. Without `report` that one is the true one."""
     calls: list[tuple[str, Any]] = []
     real = chain.module
 
@@ -83,5 +87,30 @@ def install(
 def report_json(folder: Path) -> bytes:
     """A report as the true stage writes it, of an audit without any training."""
     evaluation = synthetic_evaluation.write(folder)
-    made = chain.module("report").run(ReportSettings(evaluation=evaluation, output=folder / "data.report", images=False))
+    made = chain.module("report").run(
+        ReportSettings(evaluation=evaluation, output=folder / "data.report", images=False)
+    )
     return (made / "report.json").read_bytes()
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with data/cat/1.png."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "data" / "cat").mkdir(parents=True)
+    (tmp_path / "data" / "cat" / "1.png").write_bytes(b"")
+    return Path("data")
+
+
+@pytest.fixture
+def calls(data: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """Stand-ins for the stages, and what they were called with."""
+    return install(monkeypatch)
+
+
+def only_document(out: str) -> dict[str, Any]:
+    """The one JSON document on stdout; fails on anything before or after it."""
+    document: dict[str, Any] = json.loads(out)
+    assert document["schema"] == "ue-audit/result/1"
+    return document

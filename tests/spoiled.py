@@ -112,7 +112,7 @@ def _links(kind: str) -> Spoil:
             "file": outside / "secret.png",
             "folder": outside,
             "dots": Path("../../outside/secret.png"),
-            "nowhere": Path("nowhere.png"),
+            "nowhere": Path("missing.png"),
             "itself": Path("itself.png"),
             "above": Path(".."),
             "sideways": Path("../b"),
@@ -162,7 +162,11 @@ OTHERS: dict[str, tuple[str, Spoil, tuple[str, ...]]] = {
         _pair("a/caf\u00e9.png", "a/cafe\u0301.png"),
         ("a/cafe\u0301.png", "a/caf\u00e9.png"),
     ),
-    "names equal but for sharp s": ("name-twin", _pair("a/straße.png", "a/STRASSE.png"), ("a/STRASSE.png", "a/straße.png")),
+    "names equal but for sharp s": (
+        "name-twin",
+        _pair("a/straße.png", "a/STRASSE.png"),
+        ("a/STRASSE.png", "a/straße.png"),
+    ),
     "classes equal but for case": ("name-twin", _pair("Dog/1.png", "dog/2.png"), ("Dog", "dog")),
     "output name too long": (
         "name-long",

@@ -1,4 +1,4 @@
-"""Audits: which stages in which order, paths of audit files, and commands that do the same as the stages they stand for."""
+"""Audits: which stages in which order, paths of audit files, and commands that do the same as their stages."""
 
 import json
 import shlex
@@ -53,8 +53,13 @@ def test_the_default_audit_step_by_step() -> None:
     ]
     folders: Any = steps[-2].settings
     assert [path.name for path in folders.folders] == [
-        "data", "data.emn", "data.emn.jcdp", "data.emn.ddpm", "data.jcdp", "data.ddpm",
-    ]  # fmt: skip
+        "data",
+        "data.emn",
+        "data.emn.jcdp",
+        "data.emn.ddpm",
+        "data.jcdp",
+        "data.ddpm",
+    ]
 
 
 def test_paths_of_a_file_count_from_the_file(place: Path) -> None:
@@ -133,11 +138,16 @@ def merged(settings: Config) -> dict[str, Any]:
     """Settings with their layers merged: a file's value and a flag's do the same."""
     values = settings.model_dump()
     layers = values.pop("layers", {})
-    return values | {"set": {key: value for layer in layers.values() for key, value in layer.items()}, "output": settings.place()}  # type: ignore[attr-defined]
+    return values | {
+        "set": {key: value for layer in layers.values() for key, value in layer.items()},
+        "output": settings.place(),
+    }  # type: ignore[attr-defined]
 
 
 def test_the_printed_command_does_the_same_as_the_step(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, _ = audit.load("audits/pets.yaml", {"source.clean": "data", "source.raw": "raw", "limit": 8, "on_bad": "skip"})
+    asked, _ = audit.load(
+        "audits/pets.yaml", {"source.clean": "data", "source.raw": "raw", "limit": 8, "on_bad": "skip"}
+    )
     calls = fake_stages.install(monkeypatch, report=fake_stages.report_json(place / "other"))
     for step in chain.steps(asked, Path("out dir")):
         assert cli.main(shlex.split(command(*step))[1:]) == 0, command(*step)
@@ -146,10 +156,12 @@ def test_the_printed_command_does_the_same_as_the_step(place: Path, monkeypatch:
         assert merged(settings) == merged(step.settings)
 
 
-@given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.one_of(
-    st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none(), st.lists(st.integers(), max_size=3),
-    st.sampled_from(["8/255", "jcdp", "a b", "it's", "1", "no", "null", "1e-4", ""]), st.text(max_size=5),
-), max_size=3))  # fmt: skip
+KEYS = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
+NUMBERS = st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none())
+WORDS = st.one_of(st.sampled_from(["8/255", "a b", "it's", "1", "no", "null", "1e-4", ""]), st.text(max_size=5))
+
+
+@given(st.dictionaries(KEYS, st.one_of(NUMBERS, WORDS, st.lists(NUMBERS, max_size=3)), max_size=3))
 def test_settings_survive_the_way_through_a_command(values: dict[str, Any]) -> None:
     from ue_audit.config import parse_set
     from ue_audit.settings import ProtectSettings

@@ -104,7 +104,9 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.one_of(st.text(), st.text("abc:[]{}&*!?-|>%@`'\"#,\n 0159._"), st.binary().map(lambda b: b.decode("latin-1"))))
+@given(
+    st.one_of(st.text(), st.text("abc:[]{}&*!?-|>%@`'\"#,\n 0159._"), st.binary().map(lambda b: b.decode("latin-1")))
+)
 def test_no_document_causes_anything_but_an_audit_error(text: str) -> None:
     with contextlib.suppress(AuditError):
         config.resolve(Model, {"file": config._mapping(text.encode("utf-8", "surrogatepass"), "x")}, "x")

@@ -29,9 +29,7 @@ def test_devices_agree_with_what_auto_takes() -> None:
     assert f"{torch.get_num_threads()} threads" in found["cpu"]
 
 
-def test_weights_are_found_where_named_or_told_how_to_get(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_are_found_where_named_or_told_how_to_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ue_audit.training import perceptual
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))

@@ -370,7 +370,7 @@ def test_a_root_that_is_a_link_is_fine(tmp_path: Path) -> None:
 
 
 def test_hostile_but_legal_names_pass_and_keep_their_bytes(tmp_path: Path) -> None:
-    names = ["[red]", "[/nope]", "<img src=x onerror=alert(1)>", "-rf", "a b", "%41", "|pipe|", "`id`", "日本語", "🦊"]
+    names = ["[red]", "[bold]", "<img src=x onerror=alert(1)>", "-rf", "a b", "%41", "|pipe|", "`id`", "日本語", "🦊"]
     root = tmp_path / "data"
     for name in names:
         (root / name).mkdir(parents=True)
@@ -379,7 +379,9 @@ def test_hostile_but_legal_names_pass_and_keep_their_bytes(tmp_path: Path) -> No
     assert sorted(taken.data.classes) == sorted(names) and taken.outputs() == taken.data.keys
 
 
-@pytest.mark.parametrize(("limit", "per_class"), [(1, [1]), (2, [1, 1]), (5, [2, 2, 1]), (7, [3, 3, 1]), (99, [4, 4, 1])])
+@pytest.mark.parametrize(
+    ("limit", "per_class"), [(1, [1]), (2, [1, 1]), (5, [2, 2, 1]), (7, [3, 3, 1]), (99, [4, 4, 1])]
+)
 def test_a_limit_takes_from_the_classes_in_turn(tmp_path: Path, limit: int, per_class: list[int]) -> None:
     root = image_tree(tmp_path / "data", each=4)
     image_tree(root, ("c",), each=1)
@@ -501,7 +503,7 @@ def test_batches(tmp_path: Path) -> None:
     data = imagefolder.intake(imagefolder.scan(image_tree(tmp_path / "data"))).data
     assert len(data) == 8 and data.size == 8 and data.clean is None
     one = data.batch([5, 2])
-    assert one.shape == (2, 3, 8, 8) and one.dtype == torch.float32 and 0 <= one.min() and one.max() <= 1
+    assert one.shape == (2, 3, 8, 8) and one.dtype == torch.float32 and one.min() >= 0 and one.max() <= 1
     assert torch.equal(one, data.batch(torch.tensor([5, 2])))
     assert torch.equal(data.batch(slice(0, 3)), data.batch([0, 1, 2]))
     assert torch.equal(one[0], torch.from_numpy(data.pixels[5]).permute(2, 0, 1) / 255)

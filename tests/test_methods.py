@@ -20,7 +20,9 @@ def test_names_are_the_modules_of_the_folder(kind: str) -> None:
 
 
 def test_listing_imports_nothing() -> None:
-    script = f"import sys; from ue_audit import methods; [methods.names(k) for k in {KINDS}]; sys.exit('torch' in sys.modules)"
+    script = (
+        f"import sys; from ue_audit.methods import names; [names(k) for k in {KINDS}]; sys.exit('torch' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(methods.__file__).parents[1])
 
 
@@ -29,7 +31,9 @@ def test_every_method_keeps_the_contract(kind: str, name: str) -> None:
     module = methods.load(kind, name)
     assert module.__doc__, "a method opens with its idea"
     assert module.SOURCE
-    assert module.Config() == module.Config(**module.Config().model_dump(mode="json")), "a manifest's values are readable"
+    assert module.Config() == module.Config(**module.Config().model_dump(mode="json")), (
+        "a manifest's values are readable"
+    )
     with pytest.raises(UsageError, match="setting"):
         methods.configure(kind, name, {"flag": {"no_such_setting": 1}})
 
@@ -93,7 +97,9 @@ def test_a_module_that_breaks_the_contract_is_told_what_it_lacks(
 ) -> None:
     (tmp_path / f"lab_{lacking}").mkdir()
     (tmp_path / f"lab_{lacking}" / "__init__.py").touch()
-    (tmp_path / f"lab_{lacking}" / "ops.py").write_text(GOOD.replace(f"{lacking} =", "X =").replace(f" {lacking}(", " X("))
+    (tmp_path / f"lab_{lacking}" / "ops.py").write_text(
+        GOOD.replace(f"{lacking} =", "X =").replace(f" {lacking}(", " X(")
+    )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match=f"lacks {lacking}"):
         methods.load("protection", f"lab_{lacking}.ops")

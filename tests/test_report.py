@@ -85,7 +85,7 @@ def test_cost_prior_and_provenance_come_from_the_manifests(evaluation: Path) -> 
 
 def test_no_path_of_this_machine_is_in_any_form(evaluation: Path) -> None:
     folder = report.run(settings(evaluation))
-    for name in ("report.json", "report.md", "report.html", "ue-audit.json"):
+    for name in ("report.json", "report.md", "report.html"):
         assert str(evaluation.parent.parent) not in (folder / name).read_text()
 
 

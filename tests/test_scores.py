@@ -60,9 +60,7 @@ def test_fieller_bounds_are_where_the_contrast_is_t_standard_errors_from_zero() 
     low, high = map(float, scores.fieller((p, v, c), between, sampling, (3, 5, 4)))
     ratios = np.linspace(-1, 2, 3_000_001)
     var_p, var_v, var_c = (b + s for b, s in zip(between, sampling, strict=True))
-    distance = np.abs(p - v - ratios * (c - v)) / np.sqrt(
-        var_p + (1 - ratios) ** 2 * var_v + ratios**2 * var_c
-    )
+    distance = np.abs(p - v - ratios * (c - v)) / np.sqrt(var_p + (1 - ratios) ** 2 * var_v + ratios**2 * var_c)
     t = distance[np.searchsorted(ratios, low)]
     inside = ratios[distance <= t]
     assert (inside[0], inside[-1]) == (pytest.approx(low, abs=1e-5), pytest.approx(high, abs=1e-5))
@@ -174,10 +172,7 @@ def coverage(
 def test_nominal_95_percent_intervals_cover_92_to_98_percent(n: int) -> None:
     slow = os.environ.get("UE_AUDIT_SLOW") == "1"
     draws, sizes = (100_000, (300, 500, 1000, 2000, 4000, 10_000)) if slow else (4000, (500, 2000))
-    found = {
-        case: coverage(n, case[0], case[1], case[2], draws)
-        for case in itertools.product(sizes, SPREADS, TRUTHS)
-    }
+    found = {case: coverage(n, case[0], case[1], case[2], draws) for case in itertools.product(sizes, SPREADS, TRUTHS)}
     worst, best = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
     print(f"n = {n}: {len(found)} settings cover {found[worst]:.3f} {worst} to {found[best]:.3f} {best}")
     assert found[worst] >= 0.92 and found[best] <= 0.98

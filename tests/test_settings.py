@@ -22,10 +22,17 @@ from ue_audit.settings import (
 @pytest.mark.parametrize(
     ("folder", "name"),
     [
-        ("data", "data"), ("data/", "data"), ("/x/data", "data"), ("data/train", "data"), ("/x/data/raw/", "data"),
-        ("data.emn", "data.emn"), ("raw", "raw"), ("train", "train"), ("/x/training", "training"),
+        ("data", "data"),
+        ("data/", "data"),
+        ("/x/data", "data"),
+        ("data/train", "data"),
+        ("/x/data/raw/", "data"),
+        ("data.emn", "data.emn"),
+        ("raw", "raw"),
+        ("train", "train"),
+        ("/x/training", "training"),
     ],
-)  # fmt: skip
+)
 def test_base_name(folder: str, name: str) -> None:
     assert base_name(Path(folder)) == name
 
@@ -77,9 +84,18 @@ def test_devices(device: str) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"device": "gpu"}, {"device": "cuda:"}, {"device": "cpu\n"}, {"seed": -1}, {"seed": "x"}, {"limit": 0}, {"size": 4},
-     {"on_bad": "ignore"}, {"nonsense": 1}],
-)  # fmt: skip
+    [
+        {"device": "gpu"},
+        {"device": "cuda:"},
+        {"device": "cpu\n"},
+        {"seed": -1},
+        {"seed": "x"},
+        {"limit": 0},
+        {"size": 4},
+        {"on_bad": "ignore"},
+        {"nonsense": 1},
+    ],
+)
 def test_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
         resolve(ProtectSettings, {"flag": {"source": "x", **fields}}, "protect")

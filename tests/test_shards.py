@@ -16,14 +16,10 @@ from trees import contents, image_tree, noise, protect, saved
 from ue_audit import manifest, shards, storage
 from ue_audit.errors import IntegrityError, LockedError, ResourceError, UsageError
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and signals")
-
-
-@pytest.fixture(autouse=True)
-def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Syncs count as changes and cost nothing: SIGKILL does not lose what the system has been given."""
-    monkeypatch.setattr(storage, "_sync_one", lambda path: None)
-    monkeypatch.setattr(storage, "_sync_file_system", lambda folder: True)
+pytestmark = [
+    pytest.mark.usefixtures("no_sync"),
+    pytest.mark.skipif(os.name != "posix", reason="forks and signals"),
+]
 
 
 @pytest.fixture
@@ -329,6 +325,22 @@ def test_a_full_disk_for_real(place: Path) -> None:
         assert manifest.verify(small / "out", chain=True).problems == []
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_files_really_reach_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the shortcut of these tests: few files are synced one by one, a shard's in one go."""
+    monkeypatch.undo()
+    one, all_at_once = [], []
+    original, group = storage._sync_one, storage._sync_file_system
+    monkeypatch.setattr(storage, "_sync_one", lambda path: (one.append(path.name), original(path)))
+    monkeypatch.setattr(storage, "_sync_file_system", lambda path: (all_at_once.append(path.name), group(path))[1])
+    work = shards.Work.open(tmp_path / "out", {})
+    one.clear()
+    work.commit("0", {f"a/{number}.png": b"x" for number in range(20)}, [])
+    assert all_at_once == ["ue-audit.drafts"] and one == ["out", "a", "ue-audit.journal"]
+    monkeypatch.setattr(storage, "_sync_file_system", lambda path: False)  # another system
+    work.commit("1", {f"a/{number}.png": b"x" for number in range(20, 40)}, [])
+    assert len(one) == 3 + 20 + 3
 
 
 def test_write_file_is_whole_or_not_there(place: Path) -> None:

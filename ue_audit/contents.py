@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,16 +41,15 @@ class Folder:
 
     def check(self) -> None:
         before = len(self.found.problems)
-        written = self._written()
-        actual = {path: self._hash(path, file) for path, file in self._files(set(written))}
+        lines = self._lines()
+        known = lines.keys() | self.records.keys() | {RECORDS, MANIFEST}
+        actual = {path: self._hash(path, file) for path, file in self._files(known)}
         self.found.checked += len(actual)
-        for path in sorted(written.keys() - actual.keys()):
+        for path in sorted(known - actual.keys()):
             self.problem(path, "is missing")
         for path, digest in actual.items():
-            if path in written and written[path] != digest:
+            if path not in self.records and lines.get(path, digest) != digest:
                 self.problem(path, "was changed")
-        for path in sorted(self.records.keys() - written.keys()):
-            self.problem(path, f"has a record and no line in {SUMS}")
         self._summed(actual, before)
 
     def used_sources(self) -> dict[str, str]:
@@ -71,15 +71,13 @@ class Folder:
         if tree != self.manifest.tree or actual.get(RECORDS) != self.manifest.records_sha256:
             self.problem(MANIFEST, "names other files than these")
 
-    def _written(self) -> dict[str, str]:
-        """path -> sha256 as the sums file has it; without a readable one, as the records have it."""
+    def _lines(self) -> dict[str, str]:
+        """path -> sha256 as the sums file has it; nothing if it cannot be read."""
         try:
             lines = (self.root / SUMS).read_text("utf-8").split("\n")
         except (OSError, UnicodeDecodeError):
-            lines = [f"{record.sha256}  {path}" for path, record in self.records.items()]
-            lines += [f"  {name}" for name in (RECORDS, MANIFEST)]
-        pairs = (line.partition("  ") for line in lines if line)
-        return {path: digest for digest, _, path in pairs if path}
+            return {}
+        return {line[66:]: line[:64] for line in lines if re.fullmatch("[0-9a-f]{64}  [^/].*", line)}
 
     def _records(self) -> dict[str, Record]:
         records: dict[str, Record] = {}
@@ -88,7 +86,9 @@ class Folder:
                 for line in lines:
                     value = json.loads(line)
                     if value.get("sha256") is not None:
-                        records[value["path"]] = _small(value)
+                        records[_text(value["path"])] = _small(value)
+        except FileNotFoundError:
+            pass  # it is missing, and will be called so
         except OSError as error:
             self.problem(RECORDS, f"cannot be read: {error.strerror}")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -150,8 +150,11 @@ class Folder:
 
     def _check_budget(self, path: str, record: Record, pixels: Pixels) -> None:
         assert self.sources is not None and self.manifest is not None and self.manifest.budget is not None
+        place = self.sources / str(record.source)
+        if not place.resolve().is_relative_to(self.sources.resolve()):
+            return self.problem(path, "its source lies outside the folder of sources")
         try:
-            source = decode(self.sources / str(record.source))
+            source = decode(place)
         except BadImage as bad:
             return self.problem(path, f"its source {record.source} is {bad.reason}")
         if source.sha256 != record.source_sha256:
@@ -167,14 +170,18 @@ class Folder:
 
 
 def _small(value: dict[str, Any]) -> Record:
-    return Record(
-        value["sha256"],
-        value.get("pixels_sha256"),
-        (value.get("width"), value.get("height")),
-        value.get("source"),
-        value.get("source_sha256"),
-        (value.get("linf"), value.get("l2")),
-    )
+    size, distances = (value.get("width"), value.get("height")), (value.get("linf"), value.get("l2"))
+    if not all(number is None or isinstance(number, int | float) for number in (*size, *distances)):
+        raise TypeError("a size or distance is no number")
+    names = (value.get(name) for name in ("pixels_sha256", "source", "source_sha256"))
+    pixels, source, source_sha256 = (None if name is None else _text(name) for name in names)
+    return Record(_text(value["sha256"]), pixels, size, source, source_sha256, distances)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, found {type(value).__name__}")
+    return value
 
 
 def _over(y: Pixels, x: Pixels, budget: Budget, record: Record) -> Iterator[str]:

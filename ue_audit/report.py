@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from ue_audit import __version__, facts, findings, manifest, samples, shards, verdict
+from ue_audit.digests import portable
 from ue_audit.facts import Facts
 from ue_audit.findings import Contest, Group
 from ue_audit.manifest import MANIFEST, Manifest
@@ -140,7 +141,7 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
 
 
 def _command(settings: ReportSettings) -> str:
-    return command("report", ReportSettings(**shards.portable(recorded(settings), settings.place())))
+    return command("report", ReportSettings(**portable(recorded(settings), settings.place().resolve().parent)))
 
 
 def _setup(known: Facts, groups: list[Group]) -> dict[str, Any]:

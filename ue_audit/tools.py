@@ -78,7 +78,8 @@ class Tools:
 
     def save(self, name: str, state: Callable[[], dict[str, Any]], every: float = 0.0) -> None:
         """Keep `state()` (tensors and plain values) for `restore`, at most once in `every` seconds."""
-        if self._work is None or time.monotonic() - self._saved.setdefault(name, time.monotonic()) < every:
+        now = time.monotonic()
+        if self._work is None or now - self._saved.setdefault(name, now) < every:
             return
         self._work.mkdir(parents=True, exist_ok=True)
         draft = self._work / f"{name}.state.tmp"

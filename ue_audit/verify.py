@@ -57,7 +57,9 @@ def _verify(path: Path, chain: bool, found: Verification, label: str, seen: set[
         sources = folder.used_sources()
     elif manifest is not None:
         found.checked += 1
-        if file_sha256(path) != manifest.sha256:
+        if not path.is_file():
+            found.add(label or path.name, "is missing")
+        elif file_sha256(path) != manifest.sha256:
             found.add(label or path.name, "is not the file its manifest was written for")
     if chain and manifest is not None:
         for dependency in manifest.dependencies:

@@ -141,29 +141,26 @@ def test_ddim_shrinks_by_the_ratio_of_deviations():
     assert errors[0] > errors[1] > errors[2] and errors[2] < 0.01 * limit
 
 
-def test_guidance_sees_what_the_sampler_guides():
+@pytest.mark.parametrize("s", [18, 0])
+def test_guidance_shifts_the_mean(s):
+    """Ancestral asks it at x_t with the signal of t, DDIM at the mean of x_s with the signal of s."""
     x_t, x0hat = torch.randn(2, 1, 3, 2, 2)
-    seen = []
+    for name, sampler in samplers().items():
+        plain, sigma = sampler(x_t, x0hat, 36, s, sampling.unguided)
+        asked = []
 
-    def guidance(x, signal, x0, t):
-        seen.append((x, signal, x0, t))
-        return 0.5
+        def guidance(*question, asked=asked):
+            asked.append(question)
+            return 0.5
 
-    plain, _ = sampling.ancestral(SCHEDULE)(x_t, x0hat, 36, 18, sampling.unguided)
-    guided, _ = sampling.ancestral(SCHEDULE)(x_t, x0hat, 36, 18, guidance)
-    torch.testing.assert_close(guided, plain + 0.5)
-    sampling.ddim(SCHEDULE)(x_t, x0hat, 36, 18, guidance)
-    assert seen == [(x_t, alpha_bar(36) ** 0.5, x0hat, 36), (x0hat, 1.0, x0hat, 36)]
-
-
-@pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_ddim_guidance_moves_the_clean_estimate(eta):
-    """A shift of x0hat before the step is the same as a denoiser that says so."""
-    x_t, x0hat = torch.randn(2, 1, 3, 2, 2, dtype=torch.float64)
-    step = sampling.ddim(SCHEDULE, eta)
-    guided, _ = step(x_t, x0hat, 36, 18, lambda x, signal, x0, t: 0.1)
-    told, _ = step(x_t, x0hat + 0.1, 36, 18, sampling.unguided)
-    assert torch.equal(guided, told)
+        guided, same_sigma = sampler(x_t, x0hat, 36, s, guidance)
+        assert torch.equal(guided, plain + 0.5) and same_sigma == sigma
+        ((x, signal, x0, t),) = asked
+        if name.startswith("ddim"):
+            assert torch.equal(x, plain) and signal == alpha_bar(s) ** 0.5
+        else:
+            assert x is x_t and signal == alpha_bar(36) ** 0.5
+        assert x0 is x0hat and t == 36
 
 
 def test_the_last_step_adds_no_noise():

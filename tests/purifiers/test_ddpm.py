@@ -51,7 +51,7 @@ def test_output(prior_file, sampler):
     before = given.x.clone()
     x_le = build(prior_file, sampler=sampler)(given)
     assert x_le.dtype == torch.float32 and x_le.shape == given.x.shape
-    assert 0 <= x_le.min() and x_le.max() <= 1
+    assert x_le.min() >= 0 and x_le.max() <= 1
     assert torch.equal(given.x, before) and not torch.equal(x_le, before)
 
 

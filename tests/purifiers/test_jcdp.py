@@ -204,25 +204,24 @@ def test_pull_over_a_chain(sampler, profile):
     for t in (36, 30, 24, 18, 12, 6):
         s, beta, kappa = t - 6, 1 - a[t] / a[t - 6], 0.6 * weight[t] / sum(weight.values())
         x0 = a[t] ** 0.5 * S2 / (a[t] * S2 + 1 - a[t]) * signal
-        shift = -kappa * (signal - a[t] ** 0.5)
-        if sampler == "ddim":
-            x0, shift = x0 - kappa * (x0 - 1), 0.0
         of_x0 = a[s] ** 0.5 * beta / (1 - a[t])
         of_x_t = (a[t] / a[s]) ** 0.5 * (1 - a[s]) / (1 - a[t])
-        signal = of_x0 * x0 + of_x_t * signal + shift
+        mean = of_x0 * x0 + of_x_t * signal
+        gap = mean - a[s] ** 0.5 if sampler == "ddim" else signal - a[t] ** 0.5
+        signal = mean - kappa * gap
     assert respond(config).signal == pytest.approx(signal, rel=1e-9)
 
 
 def test_samplers_agree_with_guidance_as_steps_grow():
-    """Both put back the same share of x_ue: DDIM in the clean estimate, ancestral in the mean."""
-    pulls = {}
-    for sampler in ("ddim", "ancestral"):
-        kept = [
-            respond(jcdp.Config(t_purify=100, passes=1, steps=100, sampler=sampler, pixel_pull=pull)).signal
-            for pull in (0.0, 0.1)
-        ]
-        pulls[sampler] = kept[1] - kept[0]
-    assert 0 < pulls["ddim"] < 0.1 and 0 < pulls["ancestral"] < 0.1
+    """What a pull puts back of x_ue does not depend on the sampler, nor, then, on the number of steps."""
+
+    def put_back(**chain):
+        kept = [respond(jcdp.Config(t_purify=100, passes=1, pixel_pull=pull, **chain)).signal for pull in (0, 0.1)]
+        return kept[1] - kept[0]
+
+    limit = put_back(sampler="ancestral", steps=None)
+    errors = [abs(put_back(sampler="ddim", steps=steps) / limit - 1) for steps in (2, 10, 100)]
+    assert errors[0] > errors[1] > errors[2] and errors[2] < 0.05
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
@@ -269,14 +268,13 @@ def test_paper_preset_has_the_released_strengths():
     share = jcdp.shares(SCHEDULE, sigma, config.profile)
     for index, kappa in {11: 7.0e-5, 15: 1.1e-4, 19: 1.6e-4}.items():
         assert config.pixel_pull * share[index + 1] == pytest.approx(kappa, rel=0.04)
-    for index, factor in {0: 0.0037 / 11, 5: 0.040, 10: 0.094}.items():
-        if index:  # the released code's last step uses another variance
-            assert config.perceptual_scale * share[index + 1] == pytest.approx(factor, rel=0.01)
+    for index, factor in {5: 0.040, 10: 0.094}.items():
+        assert config.perceptual_scale * share[index + 1] == pytest.approx(factor, rel=0.01)
 
 
 @pytest.mark.parametrize("profile", ["reference", "constant"])
 def test_shares_sum_to_one(profile):
-    share = jcdp.shares(SCHEDULE, {t: 0.1 for t in (36, 18)}, profile)
+    share = jcdp.shares(SCHEDULE, {36: 0.1, 18: 0.1}, profile)
     assert sum(share.values()) == pytest.approx(1) and all(value > 0 for value in share.values())
 
 
@@ -433,4 +431,4 @@ def test_inputs_are_left_alone(prior_file):
     before = given.x.clone()
     x_le = build(prior_file)(given)
     assert torch.equal(given.x, before)
-    assert x_le.dtype == torch.float32 and 0 <= x_le.min() and x_le.max() <= 1 and not x_le.requires_grad
+    assert x_le.dtype == torch.float32 and x_le.min() >= 0 and x_le.max() <= 1 and not x_le.requires_grad

@@ -8,10 +8,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import synthetic_evaluation  # noqa: E402
+import synthetic_evaluation
 
-from ue_audit import facts, report  # noqa: E402
-from ue_audit.settings import ReportSettings  # noqa: E402
+from ue_audit import facts, report
+from ue_audit.settings import ReportSettings
 
 
 @pytest.fixture(scope="session")

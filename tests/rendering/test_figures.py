@@ -20,7 +20,8 @@ def test_signs_and_decimals() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.081, "0.1 s"), (42, "42 s"), (200, "3 min 20 s"), (3599.6, "1 h 0 min"), (7500, "2 h 5 min")]
+    ("seconds", "text"),
+    [(0.081, "0.1 s"), (42, "42 s"), (200, "3 min 20 s"), (3599.6, "1 h 0 min"), (7500, "2 h 5 min")],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert figures.duration(seconds) == text

@@ -125,7 +125,9 @@ def rendered(renderable: object) -> str:
 
 
 def test_closing_says_the_same_in_both_forms() -> None:
-    end = Closing("data.emn", {"images": 2000, "mean PSNR (dB)": 31.44567, "lpips": None}, ("careful",), "ue-audit purify")
+    end = Closing(
+        "data.emn", {"images": 2000, "mean PSNR (dB)": 31.44567, "lpips": None}, ("careful",), "ue-audit purify"
+    )
     parts = ("data.emn", "images          2000", "31.45", "not measured", "warning: careful", "next: ue-audit purify")
     for panel in (True, False):
         shown = rendered(terminal.closing("protect", end, panel=panel))
@@ -153,14 +155,18 @@ def test_plan_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (1_500_000, "1.5 MB"), (2e9, "2 GB"), (3e15, "3e+03 TB")]
+    ("n", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (1_500_000, "1.5 MB"), (2e9, "2 GB"), (3e15, "3e+03 TB")],
 )
 def test_size(n: float, text: str) -> None:
     assert terminal.size(n) == text
 
 
 def test_settings_yaml_reads_back() -> None:
-    sections = {"settings": {"device": "auto", "a": {"b": [1, "x: y"], "c": {}}, "d": None, "e": "no"}, "method": {"eps": "8/255"}}
+    sections = {
+        "settings": {"device": "auto", "a": {"b": [1, "x: y"], "c": {}}, "d": None, "e": "no"},
+        "method": {"eps": "8/255"},
+    }
     text = terminal.settings_yaml(sections, {"settings": {"a.b": "flag"}, "method": {"eps": "preset"}})
     assert yaml.safe_load(text) == sections
     assert re.search(r"^    b: .* +# flag$", text, re.M) and re.search(r"^  eps: 8/255 +# preset$", text, re.M)

@@ -136,7 +136,7 @@ def bad_files(folder):
         save_file(state, folder / name)
     torch.save([torch.zeros(3)], folder / "list")
     torch.save({"features.0.weight": "text"}, folder / "text")
-    (folder / "hostile").write_bytes(pickle.dumps(Hostile()))
+    (folder / "hostile").write_bytes(pickle.dumps(Hostile(), protocol=2))
     torch.save(Hostile(), folder / "hostile-zip")
     (folder / "empty").write_bytes(b"")
     (folder / "noise").write_bytes(bytes(range(256)) * 40)

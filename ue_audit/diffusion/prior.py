@@ -41,12 +41,12 @@ class PriorConfig(Config):
     beta_1: float = Field(default=1e-4, gt=0, lt=1)
     beta_T: float = Field(default=0.02, gt=0, lt=1)
     t_max: int = Field(default=80, ge=1)  # timesteps above are never trained, and never asked for
-    steps: int = Field(default=1000, ge=1)
-    batch: int = Field(default=32, ge=1)
+    steps: int = Field(default=2000, ge=1)
+    batch: int = Field(default=16, ge=1)
     optimizer: Literal["muon", "adam"] = "muon"  # Muon for hidden convolutions, Adam for the rest; or Adam alone
     muon_lr: float = Field(default=0.02, gt=0)
-    lr: float = Field(default=1e-3, gt=0)  # of Adam
-    warmup: int = Field(default=50, ge=0)  # steps in which the rates rise from 0
+    lr: float = Field(default=3e-3, gt=0)  # of Adam
+    warmup: int = Field(default=60, ge=0)  # steps in which the rates rise from 0
     decay: Literal["none", "cosine"] = "cosine"  # of the rates, to 0 at the last step
     clip: float = Field(default=1.0, gt=0)  # largest gradient norm; the loss is a mean over pixels
     weighting: float = Field(default=1.0, ge=0, le=2)  # power of sigma(t): 0 noise error, 2 x0 error
@@ -56,7 +56,7 @@ class PriorConfig(Config):
     ema_ramp: float = Field(default=0.05, gt=0)  # the half-life is at most this share of the images seen
     precision: Precision = "auto"  # auto: bf16 where the hardware multiplies it
     held_out: float = Field(default=0.03, gt=0, lt=1)  # share of the images, at most 256, to judge by
-    check_every: int = Field(default=200, ge=1)  # steps between held-out measurements
+    check_every: int = Field(default=250, ge=1)  # steps between held-out measurements
     patience: int = Field(default=5, ge=1)  # measurements without a gain of 0.01 dB before training stops
 
     @model_validator(mode="after")

@@ -2,9 +2,9 @@
 
     x0hat = denoise(x_t, t);    x_s = mean(x_t, x0hat) + sigma z;    t = t_purify, .., s after t, .., 0
 
-A sampler takes one step t -> s, in the symbols of its paper. Guidance returns a shift of what the sampler
-guides: ancestral sampling shifts the mean of x_s by what guidance says of x_t; DDIM, whose steps are long,
-shifts the clean estimate by what guidance says of it, so that no noise of x_t leaks into the result.
+A sampler takes one step t -> s, in the symbols of its paper. Guidance shifts the mean of x_s. Ancestral
+sampling asks it at x_t, as Algorithm 1 of JCDP has it; DDIM, whose steps are long, asks it at that mean, which
+is the same where steps are short, and leaves no noise of x_t in the result of the last one.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ Denoise = Callable[[Tensor, int], Tensor]
 """x_t, t -> x0hat."""
 
 Guidance = Callable[[Tensor, float, Tensor, int], Tensor | float]
-"""x, signal, x0hat, t -> shift; x holds `signal` times an image: x_t sqrt(alpha_bar(t)) times, x0hat once."""
+"""x, signal, x0hat, t -> shift of the mean of x_s. x is x_t or that mean, and holds `signal` times an image."""
 
 Noise = Callable[[int], Tensor]
 """t -> standard normal noise for the step that leaves t; t = 0 is for the diffusion before the chain."""
@@ -49,8 +49,9 @@ def ancestral(schedule: Schedule, variance: str = "large") -> Sampler:
         beta = 1 - a_t / a_s
         of_x0 = a_s**0.5 * beta / (1 - a_t)
         of_x_t = (a_t / a_s) ** 0.5 * (1 - a_s) / (1 - a_t)
-        mean = of_x0 * x0hat + of_x_t * x_t + guidance(x_t, a_t**0.5, x0hat, t)
-        return mean, (beta if variance == "large" else beta * (1 - a_s) / (1 - a_t)) ** 0.5
+        mean = of_x0 * x0hat + of_x_t * x_t
+        sigma = (beta if variance == "large" else beta * (1 - a_s) / (1 - a_t)) ** 0.5
+        return mean + guidance(x_t, a_t**0.5, x0hat, t), sigma
 
     return step
 
@@ -60,10 +61,10 @@ def ddim(schedule: Schedule, eta: float = 0.0) -> Sampler:
 
     def step(x_t: Tensor, x0hat: Tensor, t: int, s: int, guidance: Guidance) -> tuple[Tensor, float]:
         a_t, a_s = _alpha_bars(schedule, t, s)
-        x0 = x0hat + guidance(x0hat, 1.0, x0hat, t)
-        pred_noise = (x_t - a_t**0.5 * x0) / (1 - a_t) ** 0.5
+        pred_noise = (x_t - a_t**0.5 * x0hat) / (1 - a_t) ** 0.5
         variance = eta**2 * (1 - a_s) / (1 - a_t) * (1 - a_t / a_s)
-        return a_s**0.5 * x0 + max(1 - a_s - variance, 0.0) ** 0.5 * pred_noise, variance**0.5
+        mean = a_s**0.5 * x0hat + max(1 - a_s - variance, 0.0) ** 0.5 * pred_noise
+        return mean + guidance(mean, a_s**0.5, x0hat, t), variance**0.5
 
     return step
 

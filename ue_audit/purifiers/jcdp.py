@@ -18,7 +18,7 @@ What the paper leaves open, as read here, and what its released code does instea
             `perceptual_step=unit` takes steps whose length does not depend on h, `raw` those of the paper.
     joint   Released: never both, D_m at t > 11 and D_p below.
     passes  start from the result of the one before, as released; line 4 as printed discards it.
-    ddim    shifts x0hat instead of the mean, because its steps are long (see `diffusion.sampling`).
+    ddim    takes the gradient of D_m at the mean of x_s instead of x_t, because its steps are long.
 
 Pixel guidance puts the perturbation back in proportion: watch the residual correlation.
 """
@@ -62,7 +62,7 @@ class Config(base.Config):
     variance: Literal["large", "small"] = "large"  # of ancestral: beta_t, or the posterior's
     precision: Literal["auto", "bf16", "float32"] = "auto"  # of the network; auto: bf16 where hardware has it
     guidance: Literal["joint", "pixel", "perceptual", "none"] = "joint"
-    pixel_pull: float = Field(0.02, ge=0, le=100)  # share of the gap to x_ue closed per pass: sum of kappa_t
+    pixel_pull: float = Field(0.02, ge=0, le=100)  # kappa_t, the share of the gap to x_ue closed at t, summed
     perceptual_scale: float = Field(0.02, ge=0, le=1000)  # step in sigma_t sqrt(3SS); raw: sum of factors
     perceptual_step: Literal["unit", "raw"] = "unit"  # gradients of length 1, or as they are
     profile: Literal["reference", "constant"] = "reference"  # kappa_t ~ beta_t sqrt(1/alpha_bar - 1), or even
@@ -144,7 +144,7 @@ def perceptual_gradient(x0hat: Tensor, h_ue: Tensor, guide: Perceptual) -> Tenso
 
 def unit(gradient: Tensor) -> Tensor:
     """Every image's gradient at length 1; 0 stays 0."""
-    length = torch.linalg.vector_norm(gradient, dim=(1, 2, 3), keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(gradient, dim=(1, 2, 3), keepdim=True)
     return gradient / length.clamp_min(torch.finfo(gradient.dtype).tiny)
 
 
