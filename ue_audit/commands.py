@@ -6,7 +6,6 @@ from typing import Any
 
 import typer
 from pydantic import TypeAdapter
-from rich.console import Group, RenderableType
 
 from ue_audit import audit, chain, manifest, screen
 from ue_audit import demo as images
@@ -61,12 +60,13 @@ def _closing(mode: Modes, title: str, path: Path, **more: Any) -> None:
     document = {"command": title, "output": str(path), "status": m.status, "summary": m.summary}
     document |= {"warnings": m.warnings, "next": m.next, **more}
     end = terminal.Closing(str(path), m.summary, tuple(m.warnings), m.next)
-    panel: RenderableType = terminal.closing(title, end, panel=terminal.console().is_terminal)
+    parts = terminal.closing(title, end, panel=terminal.console().is_terminal)
     if m.stage == "report":
         found = _report(path)
         document["verdict"] = found["verdict"]
-        panel = Group(report_panel(found), terminal.closing(title, end._replace(numbers={}, warnings=()), panel=False))
-    screen.result(mode, document, panel, path)
+        end = end._replace(made=str(path / "report.html"), numbers={}, warnings=())
+        parts = [report_panel(found), *terminal.closing(title, end, panel=False)]
+    screen.result(mode, document, *parts, place=path)
 
 
 def _report(path: Path) -> Any:

@@ -100,17 +100,16 @@ def notes(facts: Facts) -> dict[str, Any]:
 
 
 def budget(folder: Path, made: Manifest) -> dict[str, Any] | None:
-    """The largest change of a protected set beside what was allowed; None for other sets and without a budget."""
-    if made.stage != "protect" or made.budget is None or made.budget.norm not in ("linf", "l2"):
+    """The largest change of a protected set beside what was allowed; None for other sets and other norms."""
+    allowed = made.budget
+    if made.stage != "protect" or allowed is None or allowed.norm not in ("linf", "l2"):
         return None
-    norm, limit = made.budget.norm, made.budget.limit
-    largest = max(record[norm] for record in manifest.records(folder))
-    if norm == "linf":
-        allowed = round(255 * limit)
-        return {"norm": norm, "largest": largest, "limit": allowed, "unit": "levels", "kept": largest <= allowed}
-    area = max(r["width"] * r["height"] for r in manifest.records(folder)) / 32**2
-    allowed = limit * area**0.5  # an l2 budget is stated at 32 x 32 and grows with the square root of the area
-    return {"norm": norm, "largest": largest, "limit": allowed, "unit": "units", "kept": largest <= allowed + 1e-9}
+    unit, per_unit = ("levels", 255) if allowed.norm == "linf" else ("in [0,1] units", 1)
+    records = manifest.records(folder)
+    worst = max(records, key=lambda r: r[allowed.norm] / (allowed.at(r["height"], r["width"]) or 1))
+    largest, limit = worst[allowed.norm], per_unit * allowed.at(worst["height"], worst["width"])
+    kept = largest <= limit + 1e-6
+    return {"norm": allowed.norm, "largest": largest, "limit": limit, "unit": unit, "kept": kept}
 
 
 def fidelity(facts: Facts) -> list[dict[str, Any]]:

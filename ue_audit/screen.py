@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import typer
+from rich.console import RenderableType
 
 from ue_audit.failures import Failure
 from ue_audit.options import Modes
@@ -34,14 +35,15 @@ def say(mode: Modes, text: str) -> None:
         terminal.console(stderr=True).print(safe(text))
 
 
-def result(mode: Modes, document: dict[str, Any], text: Any, place: object = None) -> None:
-    """What a command came to: a JSON document, with -q the bare place, else text for people (rich markup)."""
+def result(mode: Modes, document: dict[str, Any], *parts: RenderableType, place: object = None) -> None:
+    """What a command came to: a JSON document, with -q the bare place, else `parts` for people (text is markup)."""
     if mode.json:
         _document(document)
     elif mode.quiet and place is not None:
         typer.echo(plain(place))
     else:
-        terminal.console().print(text)
+        for part in parts:
+            terminal.console().print(part, soft_wrap=isinstance(part, str))
 
 
 def show_config(mode: Modes, resolved: list[tuple[str, Any, dict[str, str]]]) -> None:

@@ -17,6 +17,7 @@ import filelock
 
 from ue_audit.errors import LockedError, ResourceError, UsageError
 
+PATIENCE = 0.2  # seconds to wait for a lock: a process that was just killed may still be ending
 FEW = 8  # up to here syncing file by file is cheaper than waiting for all that the file system has to write
 
 
@@ -135,7 +136,7 @@ def _acquire(path: Path) -> filelock.BaseFileLock:
         holder = _holder(path)
         held = filelock.FileLock(path)
         try:
-            held.acquire(timeout=0)
+            held.acquire(timeout=PATIENCE, poll_interval=0.02)
         except filelock.Timeout:
             raise LockedError(
                 f"{path.name.removesuffix('.lock')} is being worked on by {holder}",

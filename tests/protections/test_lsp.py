@@ -71,3 +71,9 @@ def test_centres_are_distinct_even_where_vertices_are_few():
 def test_labels_are_needed():
     with pytest.raises(UsageError, match="two class folders"):
         lsp.generate(Toy().without_labels(), lsp.Config(), Tools())
+
+
+def test_a_set_too_small_to_be_protected_is_said_to_be():
+    tools = Tools(seed=0)
+    lsp.generate(Toy(), lsp.Config(), tools)
+    assert "unlikely to protect 48 images" in tools.notes["warnings"][0]

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import yaml
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from ue_audit.rendering import terminal
 from ue_audit.rendering.terminal import Closing, LineProgress, LiveProgress
@@ -118,9 +118,10 @@ def test_names_in_progress_are_inert(name: str) -> None:
 # -- results -----------------------------------------------------------------------------------------------
 
 
-def rendered(renderable: object) -> str:
+def rendered(*renderables: RenderableType) -> str:
     console, out = pipe()
-    console.print(renderable)
+    for part in renderables:
+        console.print(part)
     return out.getvalue()
 
 
@@ -130,13 +131,13 @@ def test_closing_says_the_same_in_both_forms() -> None:
     )
     parts = ("data.emn", "images          2000", "31.45", "not measured", "warning: careful", "next: ue-audit purify")
     for panel in (True, False):
-        shown = rendered(terminal.closing("protect", end, panel=panel))
+        shown = rendered(*terminal.closing("protect", end, panel=panel))
         assert all(part in shown for part in parts), shown
 
 
 def test_a_long_command_stays_on_one_line() -> None:
     command = "ue-audit evaluate " + "a-long-folder/" * 30
-    assert command in rendered(terminal.closing("purify", Closing("x", {}, (), command), panel=False))
+    assert command in rendered(*terminal.closing("purify", Closing("x", {}, (), command), panel=False))
 
 
 def test_plan_lines() -> None:

@@ -26,9 +26,10 @@ def report_panel(report: Mapping[str, Any]) -> RenderableType:
     sound = sum(c["state"] == "ok" for c in report["checks"])
     parts += [Text(f"✓ {sound} of {len(report['checks'])} honesty checks hold", "green"), Text()]
     found = tables.all_tables(report)
-    parts += [_table(found[key], columns) for key, columns in SHOWN.items() if key in found]
+    for key in (key for key in SHOWN if key in found):
+        parts += [_table(found[key], SHOWN[key]), Text()]
     title = Text(f"audit of {plain(report['title'])}")
-    return Panel(Group(*parts), title=title, title_align="left", expand=False, box=box.ROUNDED)
+    return Panel(Group(*parts[:-1]), title=title, title_align="left", expand=False, box=box.ROUNDED)
 
 
 def _figures(verdict: Mapping[str, Any]) -> Text:

@@ -67,7 +67,7 @@ class LiveProgress(Progress):
         if self._task is None:
             return
         speed = self._task.finished_speed or self._task.speed
-        rate = f"{speed:.3g} {safe(self._unit)}/s" if speed else ""
+        rate = f"{_rate(speed)} {safe(self._unit)}/s" if speed else ""
         text = _figures(figures) or self._task.fields["figures"]
         self._bars.update(self._task.id, advance=n, rate=rate, figures=text)
 
@@ -113,11 +113,15 @@ class LineProgress(Progress):
     def _ahead(self) -> str:
         rate = self._done / max(self._last - self._began, 1e-9)
         left = duration((self._total - self._done) / rate) if rate else "unknown time"
-        return f"{rate:.3g} {self._unit}/s, {left} left"
+        return f"{_rate(rate)} {self._unit}/s, {left} left"
 
     def _line(self, end: str) -> None:
         parts = [f"{self._what}: {self._done}/{self._total} {self._unit}", end, self._figures]
         self._screen.print(safe(", ".join(part for part in parts if part)))
+
+
+def _rate(speed: float) -> str:
+    return f"{speed:.3g}" if speed < 100 else f"{speed:,.0f}"
 
 
 def _figures(figures: Mapping[str, float]) -> str:
@@ -136,18 +140,16 @@ class Closing(NamedTuple):
     next: str = ""
 
 
-def closing(title: str, end: Closing, *, panel: bool) -> RenderableType:
-    """A panel on a terminal, plain lines elsewhere."""
+def closing(title: str, end: Closing, *, panel: bool) -> list[RenderableType]:
+    """A panel on a terminal, plain lines elsewhere; the next command stands outside, on one line, to be pasted."""
     lines = [f"[bold]{safe(end.made)}[/]" if panel else f"{safe(title)}: {safe(end.made)}"]
     width = max((len(name) for name in end.numbers), default=0)
     lines += [f"  {safe(name.ljust(width))}  {safe(figure(value))}" for name, value in end.numbers.items()]
     lines += [f"[yellow]warning[/]: {safe(text)}" for text in end.warnings]
-    lines += [f"next: [cyan]{safe(end.next)}[/]"] if end.next else []
     body = "\n".join(lines)
-    if not panel:
-        return body
     text = Text.from_markup(body, emoji=False)
-    return Panel(text, title=safe(title), title_align="left", expand=False)
+    shown = Panel(text, title=safe(title), title_align="left", expand=False) if panel else body
+    return [shown, f"next: [cyan]{safe(end.next)}[/]"] if end.next else [shown]
 
 
 def problem(message: str, hint: str, details: Iterable[str], *, everything: bool = False) -> str:
