@@ -61,11 +61,21 @@ def protect(
             budget={"norm": "linf", "limit": limit},
             counts=taken.counts(),
             dependencies=[
-                manifest.dependency("source", source, output=output, tree=manifest.source_digest(taken.sources)),
-                *manifest.held_out(imagefolder.parts(source.parent), output),
+                manifest.dependency("source", source, output=output, digest=manifest.source_digest(taken.sources)),
+                *held_out(source.parent, output),
             ],
         )
     )
+
+
+def held_out(folder: Path, output: Path) -> list[manifest.Dependency]:
+    """The test and validation images beside the training images, as parents."""
+    named = imagefolder.parts(folder)._asdict()
+    places = {name: named[name] for name in ("test", "val") if named[name] is not None}
+    return [
+        manifest.dependency(name, place, output=output, digest=manifest.source_digest(imagefolder.scan(place)))
+        for name, place in places.items()
+    ]
 
 
 def written(x: np.ndarray, levels: int) -> tuple[bytes, dict[str, Any]]:
@@ -86,3 +96,25 @@ def written(x: np.ndarray, levels: int) -> tuple[bytes, dict[str, Any]]:
 def contents(root: Path) -> dict[str, bytes]:
     """Every file below a folder, by its relative path."""
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def child(parent: Path, output: Path, stage: str = "purify", role: str = "protected", **fields: Any) -> Path:
+    """An output of any stage, made from `parent`."""
+    taken = imagefolder.intake(imagefolder.scan(parent))
+    work = shards.Work.open(output, {"stage": stage, "output": output.name})
+    files, records = {}, []
+    for row, path in enumerate(taken.outputs()):
+        files[path] = imagefolder.encode_png(brighter(taken.data.pixels[row], -1))
+        image = imagefolder.decode(files[path])
+        found = {"sha256": image.sha256, "pixels_sha256": imagefolder.pixels_sha256(image.pixels)}
+        records.append(taken.describe(row, path) | found | {"width": 8, "height": 8})
+    work.commit("0", files, records)
+    dependency = manifest.dependency(role, parent, output=output, digest=manifest.source_digest(taken.sources))
+    return work.seal(manifest.statement(stage=stage, method="darker", dependencies=[dependency], **fields))
+
+
+def prior(raw: Path, output: Path, data: bytes = b"weights") -> Path:
+    tree = manifest.source_digest(imagefolder.scan(raw, flat=True))
+    dependency = manifest.dependency("raw", raw, output=output, digest=tree, flat=True)
+    statement = manifest.statement(stage="train-prior", method="ddpm", dependencies=[dependency])
+    return shards.seal_file(output, data, statement)

@@ -48,7 +48,7 @@ class Folder:
         for path in sorted(known - actual.keys()):
             self.problem(path, "is missing")
         for path, digest in actual.items():
-            if path not in self.records and lines.get(path, digest) != digest:
+            if digest and path not in self.records and lines.get(path, digest) != digest:
                 self.problem(path, "was changed")
         self._summed(actual, before)
 
@@ -62,7 +62,7 @@ class Folder:
         place = self.root / SUMS
         if not place.is_file():
             self.problem(SUMS, "is missing")
-        elif len(self.found.problems) == before and place.read_bytes() != sums(actual.items()):
+        elif len(self.found.problems) == before and self._bytes(place) != sums(actual.items()):
             self.problem(SUMS, "was changed")
         if self.manifest is None or len(self.found.problems) != before:
             return
@@ -74,7 +74,7 @@ class Folder:
     def _lines(self) -> dict[str, str]:
         """path -> sha256 as the sums file has it; nothing if it cannot be read."""
         try:
-            lines = (self.root / SUMS).read_text("utf-8").split("\n")
+            lines = _regular(self.root / SUMS).read_text("utf-8").split("\n")
         except (OSError, UnicodeDecodeError):
             return {}
         return {line[66:]: line[:64] for line in lines if re.fullmatch("[0-9a-f]{64}  [^/].*", line)}
@@ -82,7 +82,7 @@ class Folder:
     def _records(self) -> dict[str, Record]:
         records: dict[str, Record] = {}
         try:
-            with (self.root / RECORDS).open("rb") as lines:
+            with _regular(self.root / RECORDS).open("rb") as lines:
                 for line in lines:
                     value = json.loads(line)
                     if value.get("sha256") is not None:
@@ -101,7 +101,7 @@ class Folder:
         waiting = [""]
         while waiting:
             below = waiting.pop()
-            for item in sorted(os.scandir(self.root / below), key=lambda item: item.name):
+            for item in self._items(below):
                 path = f"{below}{item.name}"
                 if item.is_symlink():
                     self.problem(path, "is a link; none was written")
@@ -116,11 +116,23 @@ class Folder:
                 elif path != SUMS:
                     yield path, Path(item.path)
 
-    def _hash(self, path: str, file: Path) -> str:
+    def _items(self, below: str) -> list["os.DirEntry[str]"]:
         try:
-            data = file.read_bytes()
+            return sorted(os.scandir(self.root / below), key=lambda item: item.name)
         except OSError as error:
-            self.problem(path, f"cannot be read: {error.strerror}")
+            self.problem(below, f"cannot be listed: {error.strerror}")
+            return []
+
+    def _bytes(self, file: Path) -> bytes | None:
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            self.problem(file.relative_to(self.root).as_posix(), f"cannot be read: {error.strerror}")
+            return None
+
+    def _hash(self, path: str, file: Path) -> str:
+        data = self._bytes(file)
+        if data is None:
             return ""
         digest, record = hashlib.sha256(data).hexdigest(), self.records.get(path)
         if record is not None and record.pixels_sha256 is not None and digest == record.sha256:
@@ -167,6 +179,13 @@ class Folder:
         for what in _over(pixels, clean, self.manifest.budget, record):
             self.problem(path, what)
         return None
+
+
+def _regular(file: Path) -> Path:
+    """The file itself; a pipe in its place would be waited for without end."""
+    if file.exists() and not file.is_file():
+        raise FileNotFoundError(file)
+    return file
 
 
 def _small(value: dict[str, Any]) -> Record:

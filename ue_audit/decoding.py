@@ -6,6 +6,7 @@ Every conversion is named in `Decoded.actions`. Pillow's own conversions are not
 
 import hashlib
 import io
+import stat
 import struct
 import warnings
 import zlib
@@ -64,9 +65,11 @@ def decode(file: Path | bytes) -> Decoded:
 
 def _read(file: Path) -> bytes:
     try:
-        size = file.stat().st_size
-        if size > MAX_BYTES:
-            raise BadImage("over-large", f"{size} bytes; expected at most {MAX_BYTES}")
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise BadImage("not-a-file", "a folder, pipe, socket or device")
+        if found.st_size > MAX_BYTES:
+            raise BadImage("over-large", f"{found.st_size} bytes; expected at most {MAX_BYTES}")
         return file.read_bytes()
     except OSError as error:
         raise BadImage("unreadable", error.strerror or str(error)) from error

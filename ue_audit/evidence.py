@@ -12,7 +12,10 @@ from ue_audit.settings import MODELS, command
 if TYPE_CHECKING:
     from ue_audit.evaluate import Exam
 
-FIGURES = ("linf", "l2", "psnr", "psnr_clean", "ssim_clean", "lpips_clean", "residual_correlation")
+FIGURES = (
+    "linf", "l2", "psnr", "psnr_clean", "ssim_clean", "lpips_clean", "ssim_protected_clean", "lpips_protected_clean",
+    "residual_correlation",
+)  # fmt: skip
 
 
 def gather(exam: "Exam") -> dict[str, Any]:

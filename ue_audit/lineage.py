@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 from ue_audit.digests import file_sha256, tree_digest
 from ue_audit.errors import IntegrityError, ResourceError, UsageError
-from ue_audit.scanning import Listing, Parts, parts, scan
+from ue_audit.scanning import Listing, parts
 from ue_audit.statement import JOURNAL, MANIFEST, RECORDS, SUMS, Dependency, Manifest, parse, sidecar
 
 LINE = ("protected", "purified", "source", "evaluation", "raw")  # what an output was made from, main parent first
@@ -63,24 +63,16 @@ def source_digest(sources: Listing | Iterable[Any]) -> str:
 
 
 def dependency(
-    name: str,
-    path: Path,
-    *,
-    output: Path,
-    digest: Mapping[str, str] | str | None = None,
-    tree: str | None = None,
-    sha256: str | None = None,
-    **used: Any,
+    name: str, path: Path, *, output: Path, digest: Mapping[str, str] | str | None = None, **used: Any
 ) -> Dependency:
-    """A parent of `output`. `tree`: the digest of a folder's images; `sha256`: of a file; else its manifest's is taken.
+    """A parent of `output`. `digest`: of a folder's images or of a file; without it, what its manifest says.
 
     `used` (flat, limit, skipped) says which images of a plain folder were taken.
     """
     if isinstance(digest, str):
         digest = {"sha256" if path.is_file() else "tree": digest}
-    given = {"tree": tree} if tree else {"sha256": sha256} if sha256 else dict(digest or _digest(path))
     place = os.path.relpath(path.resolve(), _base(output))
-    return Dependency(name=name, uri=quote(Path(place).as_posix()), digest=given, **used)
+    return Dependency(name=name, uri=quote(Path(place).as_posix()), digest=dict(digest or _digest(path)), **used)
 
 
 def _digest(path: Path) -> dict[str, str]:
@@ -88,14 +80,21 @@ def _digest(path: Path) -> dict[str, str]:
     return {"sha256": manifest.sha256} if manifest.sha256 else {"tree": manifest.tree}
 
 
-def held_out(folder: Parts, output: Path) -> list[Dependency]:
-    """The test and validation images beside the training images, as parents called "test" and "val"."""
-    named = {"test": folder.test, "val": folder.val}
-    return [
-        dependency(name, path, output=output, tree=source_digest(scan(path)))
-        for name, path in named.items()
-        if path is not None
-    ]
+def check_taken(path: Path, sources: Iterable[Any]) -> None:
+    """Whether the images just taken in from an output of ours are those it was sealed with; plain folders pass.
+
+    Raises IntegrityError naming every image that is not.
+    """
+    if find(path) is None:
+        return
+    sealed = {record["path"]: record.get("sha256") for record in records(path)}
+    changed = [source.path for source in sources if sealed.get(source.path) != source.sha256]
+    if changed:
+        raise IntegrityError(
+            f"{len(changed)} images in {path} are not those it was made with",
+            hint=f"see: ue-audit verify {path}",
+            details=changed,
+        )
 
 
 def locate(output: Path, dependency: Dependency) -> Path:

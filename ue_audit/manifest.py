@@ -8,10 +8,10 @@
 from ue_audit.digests import canonical, file_sha256, tree_digest
 from ue_audit.lineage import (
     ancestors,
+    check_taken,
     clean_of,
     dependency,
     find,
-    held_out,
     locate,
     newest,
     read,
@@ -37,7 +37,7 @@ from ue_audit.verify import Problem, Verification, verify
 
 __all__ = [
     "JOURNAL", "MANIFEST", "RECORDS", "SUMS", "Budget", "Dependency", "Manifest", "Problem", "RunDetails",
-    "Verification", "ancestors", "canonical", "clean_of", "dependency", "file_sha256", "find", "held_out", "locate",
+    "Verification", "ancestors", "canonical", "check_taken", "clean_of", "dependency", "file_sha256", "find", "locate",
     "newest", "read", "records", "sidecar", "source_digest", "statement", "test_of", "tree_digest", "val_of", "verify",
     "versions",
 ]  # fmt: skip

@@ -25,7 +25,6 @@ SUFFIXES = {
 LITTER = {".ds_store", "thumbs.db", "desktop.ini"}  # left by file managers, in class folders too
 OURS = "ue-audit."
 NAME_BYTES = 255
-PARTS = {"train", "test", "val", "raw"}
 
 
 class Entry(NamedTuple):
@@ -67,12 +66,20 @@ class Parts(NamedTuple):
 
 
 def parts(folder: Path) -> Parts:
-    """The parts of `folder`: itself an ImageFolder root, or a holder of train/, test/, val/ (and raw/)."""
+    """The parts of `folder`: itself an ImageFolder root, or a holder of train/ and, if there, test/ and val/.
+
+    A `train/` with class folders is a part; one with images in it is a class of that name.
+    """
     names = {path.name for path in _folders(folder)}
-    if "train" not in names or not names <= PARTS:  # a set with a class called "train" has other classes too
+    train = folder / "train"
+    if "train" not in names or not _folders(train) or _has_images(train):
         return Parts(folder, None, None)
     test, val = (folder / name if name in names else None for name in ("test", "val"))
-    return Parts(folder / "train", test, val)
+    return Parts(train, test, val)
+
+
+def _has_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES for path in folder.iterdir() if path.is_file())
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -41,7 +41,7 @@ class Work:
 
     def __init__(self, output: Path, parameters: Mapping[str, Any]) -> None:
         self.output = output
-        self.scratch = output.with_name(f"{output.name}.work")
+        self.scratch = storage.beside(output, ".work")
         self.parameters: dict[str, Any] = json.loads(canonical(portable(dict(parameters), output.parent)))
         self.key = hashlib.sha256(canonical(self.parameters)).hexdigest()
         self.complete = False
@@ -118,6 +118,7 @@ class Work:
         self._make_scratch()
         head = {"key": self.key, "parameters": self.parameters, "started": self.started}
         storage.replace(self.output / JOURNAL, journal.line(head))
+        storage.sync_folders([self.scratch.parent])
 
     def _resume(self) -> None:
         place = self.output / JOURNAL

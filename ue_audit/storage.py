@@ -113,13 +113,21 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def beside(output: Path, ending: str) -> Path:
+    """`<output><ending>`. Raises UsageError for an output that has nothing beside it."""
+    place = output if output.name not in ("", "..") else output.resolve()
+    if not place.name:
+        raise UsageError("the root of the file system cannot be an output", hint="choose another place with -o")
+    return place.with_name(f"{place.name}{ending}")
+
+
 # -- one process at a time -----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def lock(output: Path) -> Iterator[None]:
     """Hold `<output>.lock`. Raises LockedError naming the holder; the system frees it when the holder dies."""
-    path = output.with_name(f"{output.name}.lock")
+    path = beside(output, ".lock")
     with resources(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         held = _acquire(path)

@@ -37,3 +37,17 @@ def test_equal_seeds_give_equal_weights_and_leave_the_global_stream_alone():
 def test_an_unknown_network_is_a_usage_error():
     with pytest.raises(UsageError, match="resnet19"):
         backbones.build("resnet19", 10, 0)
+
+
+def test_the_cosine_bank_is_an_orthonormal_basis_that_starts_with_brightness():
+    bank = backbones.cosines(4).flatten(1)
+    assert torch.allclose(bank @ bank.T, torch.eye(48), atol=1e-6)
+    assert torch.allclose(bank[0], torch.full((48,), 48**-0.5), atol=1e-6)
+
+
+def test_the_spectrum_has_variance_one_per_coefficient_while_training():
+    x = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    out = backbones.Spectrum().train()(x)
+    assert out.shape == (64, 48, 8, 8)
+    assert torch.allclose(out.var((0, 2, 3)), torch.ones(48), atol=0.02)
+    assert torch.allclose(out.mean((0, 2, 3)), torch.zeros(48), atol=1e-3)

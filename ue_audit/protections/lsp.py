@@ -56,7 +56,7 @@ def generate(data: Any, config: Config, tools: Tools) -> Callable[[Tensor], Tens
         ]
         tiles = torch.stack(points).reshape(-1, 3, grid, grid).repeat_interleave(patch, 2).repeat_interleave(patch, 3)
         tiles = tiles[..., : data.size, : data.size]  # (B,3,S,S)
-        x = data.batch(rows)
+        x: Tensor = data.batch(rows)
         return (x + radius * tiles / tiles.flatten(1).norm(dim=1)[:, None, None, None]).clamp(0, 1) - x
 
     return delta
