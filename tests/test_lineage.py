@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from trees import child, image_tree, noise, prior, protect, saved
 
-from ue_audit import manifest, shards
+from ue_audit import imagefolder, manifest, shards
 from ue_audit.errors import IntegrityError, UsageError
 
 pytestmark = pytest.mark.usefixtures("no_sync")

@@ -12,7 +12,7 @@ import pytest
 from kill import changes, refused
 
 from ue_audit import shards, storage
-from ue_audit.errors import LockedError, ResourceError
+from ue_audit.errors import LockedError, ResourceError, UsageError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and signals")
 

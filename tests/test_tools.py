@@ -140,3 +140,24 @@ def test_devices() -> None:
     missing = f"cuda:{torch.cuda.device_count()}"
     with pytest.raises(ResourceError, match=missing):
         pick_device(missing)
+
+
+def test_an_array_torn_while_it_was_made_is_made_again(tmp_path: Path) -> None:
+    box = Tools(work=tmp_path)
+    box.array("a", (4, 4), "float16")[:] = 1
+    whole = (tmp_path / "a.npy").read_bytes()
+    for cut in (0, 5, 80):  # the file has its full length as soon as its header is written
+        (tmp_path / "a.npy").write_bytes(whole[:cut])
+        assert box.array("a", (4, 4), "float16").tolist() == [[0] * 4] * 4
+    assert box.array("a", (2, 2), "float16").shape == (2, 2)
+
+
+def test_a_state_asked_for_at_once_is_saved_at_once_and_never_torn(tmp_path: Path) -> None:
+    box = Tools(work=tmp_path)
+    box.save("s", lambda: {"a": torch.ones(3)})
+    (tmp_path / "s.state.tmp").write_bytes(b"torn")
+    found = box.restore("s")
+    assert found is not None and found["a"].tolist() == [1, 1, 1]
+    box.save("s", lambda: {"a": torch.zeros(3)}, every=3600)
+    again = box.restore("s")
+    assert again is not None and again["a"].tolist() == [1, 1, 1]

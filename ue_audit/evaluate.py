@@ -213,7 +213,7 @@ def _right(predict: Callable[[torch.Tensor], torch.Tensor], data: ImageData, dev
     """Which images are classified correctly, (N,) bool."""
     assert data.labels is not None
     hits = []
-    for rows in torch.arange(len(data)).split(TEST_BATCH):
+    for rows in torch.split(torch.arange(len(data)), TEST_BATCH):
         hits.append(predict(data.batch(rows).to(device)).argmax(1).cpu() == data.labels[rows])
     return torch.cat(hits).numpy()
 

@@ -1,5 +1,6 @@
 """`Tools`: all a method gets beside its data and its configuration. No paths, no printing, no global state."""
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Mapping
@@ -69,7 +70,7 @@ class Tools:
         if self._work is None:
             return np.zeros(shape, dtype)
         path = self._work / f"{name}.npy"
-        if path.exists():
+        with contextlib.suppress(OSError, ValueError):  # absent, or torn by a kill while it was made
             found = np.lib.format.open_memmap(path, mode="r+")
             if found.shape == shape and found.dtype == np.dtype(dtype):
                 return found

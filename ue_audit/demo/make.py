@@ -24,8 +24,8 @@ def thumbnail(webp: bytes) -> np.ndarray:
     """A centred unit vector of 192 numbers: the dot product of two is their correlation."""
     image = Image.open(io.BytesIO(webp)).convert("RGB").resize((8, 8), Image.Resampling.BOX)
     vector = np.asarray(image, np.float32).ravel()
-    vector = vector - vector.mean()
-    return vector / max(float(np.linalg.norm(vector)), 1e-6)
+    centred: np.ndarray = vector - vector.mean()
+    return centred / np.float32(max(float(np.linalg.norm(centred)), 1e-6))
 
 
 def main(source: str) -> None:
