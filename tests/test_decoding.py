@@ -5,6 +5,7 @@ import os
 import random
 import struct
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import spoiled
 from PIL import Image
 from trees import noise, saved
 
+from ue_audit import decoding
 from ue_audit.decoding import BadImage, decode, encode_png, pixels_sha256, resized
 
 
@@ -203,3 +205,12 @@ def test_hostile_bytes_give_an_image_or_a_reason(capfd: pytest.CaptureFixture[st
     capfd.readouterr()
     known = {"taken", "damaged", "truncated", "unsupported", "over-large", "pixel-format", "multi-frame"}
     assert set(reasons) <= known and reasons["damaged"] > 200
+
+
+def test_a_file_of_too_many_bytes_is_not_even_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "MAX_BYTES", 100)
+    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("was read"))
+    (tmp_path / "1.png").touch()
+    os.truncate(tmp_path / "1.png", 101)
+    with pytest.raises(BadImage, match="over-large"):
+        decode(tmp_path / "1.png")

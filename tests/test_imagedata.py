@@ -8,7 +8,7 @@ import torch
 from trees import image_tree
 
 from ue_audit import imagefolder
-from ue_audit.errors import NonFiniteError
+from ue_audit.errors import NonFiniteError, UsageError
 
 
 def test_batches(tmp_path: Path) -> None:
@@ -41,3 +41,21 @@ def test_to_uint8_never_hides_what_is_not_a_number(value: float) -> None:
     x[1, 2, 3, 3] = value
     with pytest.raises(NonFiniteError):
         imagefolder.to_uint8(x)
+
+
+def test_rows_can_be_taken_and_pixels_replaced(tmp_path: Path) -> None:
+    data = imagefolder.intake(imagefolder.scan(image_tree(tmp_path / "data"))).data
+    part = data.take([6, 1])
+    assert part.keys == ["b/2.png", "a/1.png"] and part.labels.tolist() == [1, 0] and part.classes == data.classes
+    assert np.array_equal(part.pixels, data.pixels[[6, 1]])
+    other = data.with_pixels(255 - data.pixels)
+    assert other.keys == data.keys and torch.equal(other.labels, data.labels)
+    assert np.array_equal(other.pixels, 255 - data.pixels)
+
+
+def test_labels_can_be_counted_by_another_set_s_classes(tmp_path: Path) -> None:
+    data = imagefolder.intake(imagefolder.scan(image_tree(tmp_path / "data", each=1))).data
+    wider = data.with_classes(("0", "a", "aa", "b"))
+    assert wider.labels.tolist() == [1, 3] and wider.classes == ("0", "a", "aa", "b")
+    with pytest.raises(UsageError, match="found b"):
+        data.with_classes(("a",))

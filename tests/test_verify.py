@@ -129,6 +129,21 @@ def test_a_part_of_a_parent_is_enough_if_it_is_the_part_that_was_used(place: Pat
     assert len(problems("part", chain=True)) == 1
 
 
+def test_a_parent_that_is_a_file_is_checked_too(place: Path) -> None:
+    image_tree(Path("raw/any"))
+    prior(Path("raw"), Path("prior.ckpt"))
+    named = manifest.dependency("prior", Path("prior.ckpt"), output=Path("made"))
+    work = shards.Work.open(Path("made"), {})
+    work.seal(manifest.statement(stage="purify", method="x", dependencies=[named, named]))
+    assert problems("made", chain=True) == []
+    Path("prior.ckpt").write_bytes(b"weight!")
+    assert problems("made", chain=True) == [
+        "[prior]: is not the file its manifest was written for",
+        "[prior]: is not what this output was made from: prior.ckpt has changed",
+        "[prior]: is not what this output was made from: prior.ckpt has changed",
+    ]
+
+
 def test_a_damaged_prior_is_found(place: Path) -> None:
     image_tree(Path("raw/any"))
     prior(Path("raw"), Path("prior.ckpt"))

@@ -58,9 +58,9 @@ def _verify(path: Path, chain: bool, found: Verification, label: str, seen: set[
     elif manifest is not None:
         found.checked += 1
         if not path.is_file():
-            found.add(label or path.name, "is missing")
+            found.add(label.rstrip("/") or path.name, "is missing")
         elif file_sha256(path) != manifest.sha256:
-            found.add(label or path.name, "is not the file its manifest was written for")
+            found.add(label.rstrip("/") or path.name, "is not the file its manifest was written for")
     if chain and manifest is not None:
         for dependency in manifest.dependencies:
             _parent(path, dependency, sources, found, label, seen)

@@ -70,3 +70,11 @@ def test_without_labels_or_with_one_class_there_is_nothing_to_learn():
         next(supervised.fit(Toy().without_labels(), QUICK, Tools()))
     with pytest.raises(UsageError, match="two classes"):
         next(supervised.fit(Toy(classes=1), QUICK, Tools()))
+
+
+def test_a_finished_training_that_was_not_recorded_ends_once_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervised, "SAVE_SECONDS", 0.0)
+    finished = run(Tools(seed=3, work=tmp_path), Toy())
+    again = run(Tools(seed=3, work=tmp_path), Toy())
+    assert [number for number, _, _ in again] == [3]
+    assert again[0][1] == finished[2][1] and torch.equal(again[0][2], finished[2][2])

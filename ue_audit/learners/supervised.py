@@ -50,10 +50,12 @@ def fit(data: Any, config: Config, tools: Tools) -> Iterator[Epoch]:
             x = loop.seen(data.batch(rows), config, tools.generator("views", step)).to(tools.device)
             total += loop.train_step(model, optimiser, x, labels[rows].to(tools.device))
             step += 1
-            tools.save("supervised", state, SAVE_SECONDS) if step % per_epoch else None
+            if step % per_epoch:
+                tools.save("supervised", state, SAVE_SECONDS)
         yield Epoch(epoch + 1, total / per_epoch, lambda x: loop.logits_of(model, x.to(tools.device)))
         total = 0.0
-        tools.save("supervised", state, SAVE_SECONDS)
+        if step < per_epoch * config.epochs:  # so that a finished training that was not recorded ends once more
+            tools.save("supervised", state, SAVE_SECONDS)
 
 
 def _resume(model: torch.nn.Module, optimiser: torch.optim.Optimizer, tools: Tools) -> tuple[int, float]:

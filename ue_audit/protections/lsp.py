@@ -47,17 +47,18 @@ def generate(data: Any, config: Config, tools: Tools) -> Callable[[Tensor], Tens
     if 2**features < len(data.classes):
         raise UsageError(f"patch = {config.patch} leaves {features} features, too few for {len(data.classes)} classes")
     clusters = _clusters(data.classes, features, config.separation, tools)
-    radius = config.l2 * data.size / REFERENCE_SIDE
+    radius: float = config.l2 * data.size / REFERENCE_SIDE
     _judge(labels, tools)
 
     def delta(rows: Tensor) -> Tensor:
+        x: Tensor = data.batch(rows)
         points = [
             _point(*clusters[int(labels[row])], tools.generator("point", data.keys[row])) for row in rows.tolist()
         ]
         tiles = torch.stack(points).reshape(-1, 3, grid, grid).repeat_interleave(patch, 2).repeat_interleave(patch, 3)
         tiles = tiles[..., : data.size, : data.size]  # (B,3,S,S)
-        x: Tensor = data.batch(rows)
-        return (x + radius * tiles / tiles.flatten(1).norm(dim=1)[:, None, None, None]).clamp(0, 1) - x
+        norms: Tensor = torch.linalg.vector_norm(tiles, dim=(1, 2, 3), keepdim=True)
+        return (x + radius * tiles / norms).clamp(0, 1) - x
 
     return delta
 
