@@ -3,9 +3,10 @@
 import json
 
 import pytest
+import torch
 from stand_ins import owner
 
-from ue_audit import evaluate, manifest, protect, purify
+from ue_audit import evaluate, manifest, protect, purify, trainings
 from ue_audit.errors import UsageError
 from ue_audit.settings import EvaluateSettings, ProtectSettings, PurifySettings
 
@@ -48,21 +49,55 @@ def test_the_reported_epochs_are_those_of_the_curve(chain):
 def test_resumed_trainings_are_not_done_again(chain, monkeypatch):
     whole = evaluate.run(settings(chain, *ALL))
     records = (whole / manifest.RECORDS).read_bytes()
-    calls, train = [], evaluate._train
+    calls, train = [], trainings.train
 
-    def dies(*arguments):
-        calls.append(arguments)
+    def dies(training, *others):
+        calls.append(training.key)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return train(*arguments)
+        return train(training, *others)
 
     again = settings(chain, *ALL, output=chain / "again.eval")
-    monkeypatch.setattr(evaluate, "_train", dies)
+    monkeypatch.setattr(trainings, "train", dies)
     with pytest.raises(KeyboardInterrupt):
         evaluate.run(again)
+    journal = (chain / "again.eval" / manifest.JOURNAL).read_text()
+    kept = {key for key in calls if f'"shard":"{key}"' in journal}
+    first = len(calls)
     evaluate.run(again)
-    assert len(calls) == 4 + 7  # three were kept, seven were left to do
+    assert len(calls) == first + 10 - len(kept) and not kept & set(calls[first:])
     assert (chain / "again.eval" / manifest.RECORDS).read_bytes() == records
+
+
+def test_several_trainings_at_once_give_the_same_records(chain):
+    threads = torch.get_num_threads()
+    found = []
+    for count in (1, 4):
+        torch.set_num_threads(count)
+        out = evaluate.run(settings(chain, *ALL, output=chain / f"{count}.eval", learners=("supervised",),
+                                    layers={"flag": {"epochs": 2, "batch": 4}}))
+        found.append((out / manifest.RECORDS).read_bytes())
+        assert torch.get_num_threads() == count
+    torch.set_num_threads(threads)
+    assert found[0] == found[1]
+
+
+def test_a_training_killed_after_its_last_epoch_is_still_recorded(chain, monkeypatch):
+    """The learner has nothing left to do then; what it measured lies beside its state."""
+    whole = (evaluate.run(settings(chain, *ALL)) / manifest.RECORDS).read_bytes()
+    record, calls = trainings._record, []
+
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return record(*arguments)
+
+    monkeypatch.setattr(trainings, "_record", dies)
+    again = settings(chain, *ALL, output=chain / "again.eval")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.run(again)
+    assert (evaluate.run(again) / manifest.RECORDS).read_bytes() == whole
 
 
 def test_test_and_validation_images_come_from_the_lineage(chain):

@@ -93,17 +93,21 @@ def align(data: ImageData, originals: dict[str, str], keys: list[str], folder: P
 
 
 def noise_control(clean: Cell, protected: Cell, seed: int) -> Cell:
-    """Clean images plus each image's own change with its pixels shuffled and its signs drawn anew.
+    """Clean images plus the change of another image, its values shuffled and their signs drawn anew.
 
-    The noise has exactly the linf, l1 and l2 norm of delta (before clipping to [0,255]) and none of its meaning.
+    Over the set the noise has exactly the linf, l1 and l2 norms of delta (before clipping to [0,255]) and none of its
+    meaning. An image does not get its own norm: where classes differ in the strength of their noise, a network reads
+    the class off that strength alone (EMN on 4 x 500 images: 25 % accuracy, chance, with own norms): a shortcut again.
     """
+    keys = clean.data.keys
+    order = sorted(range(len(keys)), key=lambda row: substream(seed, "noise donor", protected.folder, keys[row]))
     pixels = np.empty_like(np.asarray(clean.data.pixels))
-    for row, key in enumerate(clean.data.keys):
-        generator = np.random.default_rng(substream(seed, "noise control", protected.folder, key))
-        x = clean.data.pixels[row].astype(np.int16)
-        size = np.abs(protected.data.pixels[row].astype(np.int16) - x).ravel()
-        noise = generator.permutation(size) * generator.choice(np.array([-1, 1], np.int16), size.size)
-        pixels[row] = np.clip(x + noise.reshape(x.shape), 0, 255)
+    for row, donor in zip(order, order[1:] + order[:1], strict=True):
+        generator = np.random.default_rng(substream(seed, "noise control", protected.folder, keys[row]))
+        delta = protected.data.pixels[donor].astype(np.int16) - clean.data.pixels[donor]
+        size = generator.permutation(np.abs(delta).ravel())
+        noise = size * generator.choice(np.array([-1, 1], np.int16), size.size)
+        pixels[row] = np.clip(clean.data.pixels[row] + noise.reshape(delta.shape), 0, 255)
     return Cell("noise", f"{protected.folder} (noise of the same norm)", None, clean.data.with_pixels(pixels))
 
 

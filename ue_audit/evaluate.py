@@ -1,50 +1,22 @@
 """evaluate: train the same learner on every cell, test it on clean images. One resumable record per training."""
 
 import hashlib
-import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from ue_audit import __version__, cells, evidence, imagefolder, manifest, methods, shards
-from ue_audit.cells import Cell
-from ue_audit.errors import NonFiniteError, UsageError
+from ue_audit import cells, evidence, imagefolder, manifest, methods, shards, trainings
+from ue_audit.errors import UsageError
 from ue_audit.imagefolder import ImageData
 from ue_audit.progress import SILENT, Progress
 from ue_audit.settings import EvaluateSettings, Plan, recorded
 from ue_audit.statement import Manifest, RunDetails, statement
-from ue_audit.tools import Tools, pick_device, substream
-
-TEST_BATCH = 500
-
-
-@dataclass(frozen=True)
-class Exam:
-    """Everything a stage of trainings needs: the cells, the learners, and clean images to be tested on."""
-
-    cells: list[Cell]
-    learners: list[methods.Chosen]
-    val: ImageData
-    test: ImageData
-    val_from: str
-    paths: dict[str, Path]
-    device: torch.device
-
-
-@dataclass(frozen=True)
-class Training:
-    """One training: a cell, a learner and a seed; `key` is the hash of all that decides its result."""
-
-    cell: Cell
-    learner: methods.Chosen
-    seed: int
-    key: str
+from ue_audit.tools import Tools, pick_device
+from ue_audit.trainings import Exam, exam_digest
 
 
 def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
@@ -59,25 +31,24 @@ def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
     if work.complete:
         progress.say(f"{output} is up to date")
         return output
-    todo = list(_trainings(settings, exam))
+    planned = list(trainings.enumerate_all(exam, settings.seeds, settings.seed))
     timer = Tools(work=work.scratch)
     seconds: dict[str, float] = (timer.restore("seconds") or {}).get("seconds", {})
     if work.done:
-        progress.say(f"{len(work.done)}/{len(todo)} trainings done, resuming")
-    for number, training in enumerate(todo, 1):
-        if training.key not in work.done:
-            started = time.monotonic()
-            record = _train(training, exam, work, progress, f"{number}/{len(todo)}")
-            seconds[training.key] = round(time.monotonic() - started, 1)
-            timer.save("seconds", lambda: {"seconds": seconds})
-            work.commit(training.key, {}, [record])
+        progress.say(f"{len(work.done)}/{len(planned)} trainings done, resuming")
+    todo = [training for training in planned if training.key not in work.done]
+    for done in trainings.run_all(todo, exam, work.scratch, progress):
+        seconds[done.training.key] = done.seconds
+        timer.save("seconds", lambda: {"seconds": seconds})
+        work.commit(done.training.key, {}, [done.record])
+    progress.stop()
     return work.seal(lambda records: _statement(settings, exam, records, seconds))
 
 
 def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:
     """What `run` would do: the number of trainings, and their time from one timed epoch; writes nothing."""
     exam = _prepare(settings, None, progress)
-    todo = list(_trainings(settings, exam))
+    todo = list(trainings.enumerate_all(exam, settings.seeds, settings.seed))
     epochs = getattr(exam.learners[0].config, "epochs", 1)
     tools = Tools(device=exam.device, seed=settings.seed)
     start = time.monotonic()
@@ -154,7 +125,7 @@ def _with_classes(data: ImageData, train: ImageData, path: Path) -> ImageData:
         raise UsageError(f"{path}: {error.message}", hint="test images need the class folders of training") from error
 
 
-# -- trainings ---------------------------------------------------------------------------------------------
+# -- manifest ----------------------------------------------------------------------------------------------
 
 
 def _parameters(settings: EvaluateSettings, exam: Exam) -> dict[str, Any]:
@@ -165,93 +136,9 @@ def _parameters(settings: EvaluateSettings, exam: Exam) -> dict[str, Any]:
         "seed": settings.seed,
         "size": exam.cells[0].data.size,
         "cells": {f"{c.role} {c.folder}": c.digest for c in exam.cells},
-        "test": _digest(exam.test),
-        "val": _digest(exam.val),
+        "test": exam_digest(exam.test),
+        "val": exam_digest(exam.val),
     }
-
-
-def _digest(data: ImageData) -> str:
-    return Cell("test", "", None, data).digest
-
-
-def _trainings(settings: EvaluateSettings, exam: Exam) -> Iterator[Training]:
-    """Seed by seed, so that an early stop leaves whole rows of the table."""
-    held_out = [_digest(exam.val), _digest(exam.test)]
-    digests = [cell.digest for cell in exam.cells]
-    for number in range(settings.seeds):
-        seed = substream(settings.seed, "training", number)
-        for learner in exam.learners:
-            for cell, digest in zip(exam.cells, digests, strict=True):
-                parts = [__version__, digest, held_out, learner.name, learner.config.model_dump(mode="json"), seed]
-                key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
-                yield Training(cell, learner, seed, f"{key}-{cell.role}")
-
-
-def _train(training: Training, exam: Exam, work: shards.Work, progress: Progress, count: str) -> dict[str, Any]:
-    """Fit, test after every epoch, and sum up. The curve so far outlives a kill beside the learner's state."""
-    config = training.learner.config
-    tools = Tools(device=exam.device, seed=training.seed, work=work.scratch / training.key)
-    saved = (tools.restore("curve") or {}).get("curve", [])
-    curve: dict[int, dict[str, Any]] = {point["epoch"]: point for point in saved}
-    cell = training.cell
-    progress.start(f"{count} {cell.role} {cell.folder}", getattr(config, "epochs", 1), "epochs")
-    for epoch in training.learner.module.fit(cell.data, config, tools):
-        if not np.isfinite(epoch.loss):
-            raise NonFiniteError(f"{cell.folder}: the training loss became {epoch.loss} in epoch {epoch.number}")
-        right = _right(epoch.predict, exam.test, exam.device)
-        val = float(_right(epoch.predict, exam.val, exam.device).mean())
-        curve[epoch.number] = {"epoch": epoch.number, "loss": epoch.loss, "val": val, "test": float(right.mean())}
-        per_class = _per_class(right, exam.test)
-        points = [curve[n] for n in sorted(curve) if n <= epoch.number]
-        tools.save("curve", lambda points=points: {"curve": points})  # type: ignore[misc]
-        progress.advance(1, accuracy=float(right.mean()), loss=epoch.loss)
-    progress.stop()
-    return _record(training, exam, points, per_class)
-
-
-def _right(predict: Callable[[torch.Tensor], torch.Tensor], data: ImageData, device: torch.device) -> np.ndarray:
-    """Which images are classified correctly, (N,) bool."""
-    assert data.labels is not None
-    hits = []
-    for rows in torch.split(torch.arange(len(data)), TEST_BATCH):
-        hits.append(predict(data.batch(rows).to(device)).argmax(1).cpu() == data.labels[rows])
-    return torch.cat(hits).numpy()
-
-
-def _per_class(right: np.ndarray, data: ImageData) -> dict[str, float]:
-    assert data.labels is not None
-    labels = data.labels.numpy()
-    return {c: float(right[labels == k].mean()) for k, c in enumerate(data.classes) if (labels == k).any()}
-
-
-def _record(training: Training, exam: Exam, curve: list[dict[str, Any]], per_class: dict[str, float]) -> dict[str, Any]:
-    """The line of `ue-audit.records.jsonl`; it holds no time, so that a resumed run writes the same bytes."""
-    peak = max(curve, key=lambda point: point["test"])
-    chosen = max(curve, key=lambda point: (point["val"], point["epoch"]))
-    return {
-        "path": f"trainings/{training.key}",
-        "key": training.key,
-        "cell": training.cell.name,
-        "learner": training.learner.name,
-        "recipe": training.learner.config.model_dump(mode="json"),
-        "seed": training.seed,
-        "images": len(training.cell.data),
-        "epochs": curve[-1]["epoch"],
-        "curve": curve,
-        "last": curve[-1]["test"],
-        "peak": peak["test"],
-        "peak_epoch": peak["epoch"],
-        "chosen": chosen["test"],
-        "chosen_epoch": chosen["epoch"],
-        "val_last": curve[-1]["val"],
-        "val_chosen": chosen["val"],
-        "per_class": per_class,
-        "n_test": len(exam.test),
-        "n_val": len(exam.val),
-    }
-
-
-# -- manifest ----------------------------------------------------------------------------------------------
 
 
 def _statement(
@@ -261,8 +148,8 @@ def _statement(
     seconds: dict[str, float],
 ) -> Manifest:
     output = settings.place()
-    means = {cell.folder: np.mean([r["chosen"] for r in records if r["cell"] == cell.name]) for cell in exam.cells}
-    shown = {f"accuracy on {name} (%)": round(100 * float(value), 1) for name, value in means.items()}
+    means = {cell.folder: np.mean([r["last"] for r in records if r["cell"] == cell.name]) for cell in exam.cells}
+    shown = {f"last accuracy on {name} (%)": round(100 * float(value), 1) for name, value in means.items()}
     return statement(
         stage="evaluate",
         method="+".join(c.name for c in exam.learners),

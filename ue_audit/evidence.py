@@ -10,7 +10,7 @@ from ue_audit.manifest import Manifest
 from ue_audit.settings import MODELS, command
 
 if TYPE_CHECKING:
-    from ue_audit.evaluate import Exam
+    from ue_audit.trainings import Exam
 
 FIGURES = (
     "linf", "l2", "psnr", "psnr_clean", "ssim_clean", "lpips_clean", "ssim_protected_clean", "lpips_protected_clean",

@@ -1,0 +1,182 @@
+"""The trainings of an evaluation: each a cell, a learner and a seed, resumable, several at once on a CPU.
+
+On a CPU every training has one thread and as many run as there are threads: that keeps all cores busy where one
+training of a small network cannot, and makes a result independent of the number of cores.
+"""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ue_audit import __version__, methods
+from ue_audit.cells import Cell
+from ue_audit.errors import NonFiniteError
+from ue_audit.imagefolder import ImageData
+from ue_audit.progress import Progress
+from ue_audit.tools import Tools, substream
+
+TEST_BATCH = 500
+AT_ONCE = 8  # trainings; more would cost memory before they gain time
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What trainings need: the cells, the learners, and clean images to be tested on."""
+
+    cells: list[Cell]
+    learners: list[methods.Chosen]
+    val: ImageData
+    test: ImageData
+    val_from: str
+    paths: dict[str, Path]
+    device: torch.device
+
+
+class Training(NamedTuple):
+    """One training; `key` is the hash of all that decides its result."""
+
+    cell: Cell
+    learner: methods.Chosen
+    seed: int
+    key: str
+
+
+class Done(NamedTuple):
+    """A finished training, its line for the records, and the seconds it took."""
+
+    training: Training
+    record: dict[str, Any]
+    seconds: float
+
+
+class Stopped(BaseException):
+    """Ends a training between two epochs because another one failed or the user asked."""
+
+
+def enumerate_all(exam: Exam, seeds: int, seed: int) -> Iterator[Training]:
+    """Seed by seed, so that an early stop leaves whole rows of the table."""
+    held_out = [exam_digest(exam.val), exam_digest(exam.test)]
+    digests = [cell.digest for cell in exam.cells]
+    for number in range(seeds):
+        own = substream(seed, "training", number)
+        for learner in exam.learners:
+            recipe = learner.config.model_dump(mode="json")
+            for cell, digest in zip(exam.cells, digests, strict=True):
+                parts = [__version__, digest, held_out, learner.name, recipe, own]
+                key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+                yield Training(cell, learner, own, f"{key}-{cell.role}")
+
+
+def exam_digest(data: ImageData) -> str:
+    """sha256 over pixels, labels and classes."""
+    return Cell("test", "", None, data).digest
+
+
+def run_all(todo: list[Training], exam: Exam, scratch: Path, progress: Progress) -> Iterator[Done]:
+    """Every training as it ends. A failure or an interruption stops the others after their present epoch."""
+    bar = _Bar(progress, sum(getattr(t.learner.config, "epochs", 1) for t in todo))
+    threads = torch.get_num_threads()
+    if exam.device.type != "cpu" or threads == 1:
+        yield from (_timed(training, exam, scratch, bar) for training in todo)
+        return
+    pool = ThreadPoolExecutor(min(threads, AT_ONCE), initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        waiting = {pool.submit(_timed, training, exam, scratch, bar) for training in todo}
+        while waiting:
+            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in ended)
+    finally:
+        bar.stopped.set()
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+class _Bar:
+    """One bar for all trainings, in epochs, drawn from several threads; and the sign to stop."""
+
+    def __init__(self, progress: Progress, epochs: int) -> None:
+        self.stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._progress = progress
+        progress.start("training", epochs, "epochs")
+
+    def epoch(self, accuracy: float) -> None:
+        if self.stopped.is_set():
+            raise Stopped
+        with self._lock:
+            self._progress.advance(1, accuracy=accuracy)
+
+
+def _timed(training: Training, exam: Exam, scratch: Path, bar: _Bar) -> Done:
+    started = time.monotonic()
+    record = train(training, exam, scratch, bar)
+    return Done(training, record, round(time.monotonic() - started, 1))
+
+
+def train(training: Training, exam: Exam, scratch: Path, bar: _Bar) -> dict[str, Any]:
+    """Fit, test after every epoch, and sum up. What was measured so far outlives a kill beside the learner's state."""
+    cell = training.cell
+    tools = Tools(device=exam.device, seed=training.seed, work=scratch / training.key)
+    saved = tools.restore("curve") or {"curve": [], "per_class": {}}
+    for epoch in training.learner.module.fit(cell.data, training.learner.config, tools):
+        if not np.isfinite(epoch.loss):
+            raise NonFiniteError(f"{cell.folder}: the training loss became {epoch.loss} in epoch {epoch.number}")
+        right = _right(epoch.predict, exam.test, exam.device)
+        val = float(_right(epoch.predict, exam.val, exam.device).mean())
+        point = {"epoch": epoch.number, "loss": epoch.loss, "val": val, "test": float(right.mean())}
+        before = [p for p in saved["curve"] if p["epoch"] < epoch.number]
+        saved = {"curve": [*before, point], "per_class": _per_class(right, exam.test)}
+        tools.save("curve", lambda saved=saved: saved)  # type: ignore[misc]
+        bar.epoch(point["test"])
+    return _record(training, exam, saved["curve"], saved["per_class"])
+
+
+def _right(predict: Callable[[torch.Tensor], torch.Tensor], data: ImageData, device: torch.device) -> np.ndarray:
+    """Which images are classified correctly, (N,) bool."""
+    assert data.labels is not None
+    hits = []
+    for rows in torch.split(torch.arange(len(data)), TEST_BATCH):
+        hits.append(predict(data.batch(rows).to(device)).argmax(1).cpu() == data.labels[rows])
+    return torch.cat(hits).numpy()
+
+
+def _per_class(right: np.ndarray, data: ImageData) -> dict[str, float]:
+    assert data.labels is not None
+    labels = data.labels.numpy()
+    return {c: float(right[labels == k].mean()) for k, c in enumerate(data.classes) if (labels == k).any()}
+
+
+def _record(training: Training, exam: Exam, curve: list[dict[str, Any]], per_class: dict[str, float]) -> dict[str, Any]:
+    """The line of `ue-audit.records.jsonl`; it holds no time, so that a resumed run writes the same bytes."""
+    peak = max(curve, key=lambda point: point["test"])
+    chosen = max(curve, key=lambda point: (point["val"], point["epoch"]))
+    return {
+        "path": f"trainings/{training.key}",
+        "key": training.key,
+        "cell": training.cell.name,
+        "learner": training.learner.name,
+        "recipe": training.learner.config.model_dump(mode="json"),
+        "seed": training.seed,
+        "images": len(training.cell.data),
+        "epochs": curve[-1]["epoch"],
+        "curve": curve,
+        "last": curve[-1]["test"],
+        "peak": peak["test"],
+        "peak_epoch": peak["epoch"],
+        "chosen": chosen["test"],
+        "chosen_epoch": chosen["epoch"],
+        "val_last": curve[-1]["val"],
+        "val_chosen": chosen["val"],
+        "per_class": per_class,
+        "n_test": len(exam.test),
+        "n_val": len(exam.val),
+    }
