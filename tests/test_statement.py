@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ue_audit import digests, manifest, shards
 from ue_audit.errors import IntegrityError, NonFiniteError
 from ue_audit.manifest import Manifest
-from ue_audit.settings import ProtectSettings, TrainPriorSettings
+from ue_audit.settings import ProtectSettings
 from ue_audit.statement import parse, render
 
 
@@ -62,10 +62,10 @@ def test_what_is_not_a_number_is_never_recorded(value: float) -> None:
         digests.record_lines([{"path": "a", "psnr": value}])
 
 
-def test_settings_give_the_command_and_the_seed() -> None:
-    m = manifest.statement(stage="protect", method="emn", settings=ProtectSettings(source=Path("data"), seed=3))
-    assert m.command.startswith("ue-audit protect") and "--seed 3" in m.command and m.seed == 3
-    assert m.settings["source"] == "data"
+def test_settings_are_kept_with_the_seed_and_without_how_they_were_asked_for() -> None:
+    asked = ProtectSettings(source=Path("data"), seed=3, fresh=True)
+    m = manifest.statement(stage="protect", method="emn", settings=asked)
+    assert m.seed == 3 and m.settings["source"] == "data" and "fresh" not in m.settings
 
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "list", "null", "number", "binary", "deep", "missing", "extra"])
@@ -137,8 +137,3 @@ def test_no_machine_path_or_name_is_kept(tmp_path: Path) -> None:
     text = (tmp_path / "out" / manifest.MANIFEST).read_text()
     assert str(tmp_path) not in text and manifest.read(tmp_path / "out").settings == {"source": "data", "n": 1}
     assert manifest.read(tmp_path / "out").parameters == {"raw": "data", "deep": [{"x": "data/train"}]}
-
-
-def test_command_of_a_prior_s_settings() -> None:
-    m = manifest.statement(stage="train-prior", method="ddpm", settings=TrainPriorSettings(raw=Path("raw")))
-    assert m.command.startswith("ue-audit train-prior raw")

@@ -2,7 +2,7 @@
 
     name: pets
     source: {clean: data, raw: raw}         # paths count from the folder of the file
-    protections: [emn, {method: lsp, set: {eps: 8/255}}]
+    protections: [emn, {method: emn_class, set: {eps: 4/255}}]
     evaluation: {seeds: 3}
 """
 

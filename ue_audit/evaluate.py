@@ -1,6 +1,5 @@
 """evaluate: train the same learner on every cell, test it on clean images. One resumable record per training."""
 
-import hashlib
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from ue_audit import cells, evidence, imagefolder, manifest, methods, shards, tr
 from ue_audit.errors import UsageError
 from ue_audit.imagefolder import ImageData
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import EvaluateSettings, Plan, recorded
+from ue_audit.settings import EvaluateSettings, Plan
 from ue_audit.statement import Manifest, RunDetails, statement
 from ue_audit.tools import Tools, pick_device
 from ue_audit.trainings import Exam, exam_digest
@@ -77,15 +76,16 @@ def _prepare(settings: EvaluateSettings, array: Any, progress: Progress) -> Exam
 
     def intake(path: Path, limit: int | None = settings.limit) -> ImageData:
         listing = imagefolder.scan(imagefolder.parts(path).train, limit=limit)
-        name = f"evaluate-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-        return imagefolder.intake(
+        taken = imagefolder.intake(
             listing,
             size=settings.size,
             on_bad=settings.on_bad,
             max_bad=settings.max_bad,
-            array=array and (lambda _, shape, dtype: array(name, shape, dtype)),
+            array=array,
             progress=progress,
-        ).data
+        )
+        manifest.check_taken(listing.root, taken.sources)
+        return taken.data
 
     clean = imagefolder.parts(settings.clean).train if settings.clean else None
     folders = [imagefolder.parts(folder).train for folder in settings.folders]
@@ -155,8 +155,7 @@ def _statement(
         method="+".join(c.name for c in exam.learners),
         config={c.name: c.config.model_dump(mode="json") for c in exam.learners},
         origins={f"{c.name}.{key}": origin for c in exam.learners for key, origin in c.origins.items()},
-        settings=recorded(settings),
-        seed=settings.seed,
+        settings=settings,
         dependencies=[
             manifest.dependency(role, path, output=output, digest=digest) for role, path, digest in _parents(exam)
         ],

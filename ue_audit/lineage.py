@@ -168,11 +168,13 @@ def _part_of(path: Path, name: str) -> Path | None:
 
 
 def newest(stage: str, folder: Path = Path()) -> Path:
-    """The complete output of `stage` in `folder` that finished last.
+    """The complete output of `stage` in `folder` that finished last; of purify, an attack if there is one.
 
     Raises UsageError when there is none, or when they go back to different data.
     """
     found = [(path, manifest) for path, manifest in _outputs(folder) if manifest.stage == stage]
+    attacks = [(path, manifest) for path, manifest in found if manifest.dependency("protected") is not None]
+    found = attacks or found
     if not found:
         raise UsageError(f"no complete output of {stage} in {folder.resolve().name}", hint="name the folder")
     roots = {_root(path, manifest) for path, manifest in found}

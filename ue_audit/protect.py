@@ -14,7 +14,7 @@ from ue_audit import imagefolder, manifest, methods, shards
 from ue_audit.errors import IntegrityError, NonFiniteError
 from ue_audit.imagefolder import Intake
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import Plan, ProtectSettings, recorded
+from ue_audit.settings import Plan, ProtectSettings
 from ue_audit.statement import Budget, Manifest, RunDetails, statement
 from ue_audit.tools import Tools, pick_device
 
@@ -219,8 +219,7 @@ def _statement(
         method=chosen.name,
         config=chosen.config.model_dump(mode="json"),
         origins=chosen.origins,
-        settings=recorded(settings),
-        seed=settings.seed,
+        settings=settings,
         budget=budget,
         dependencies=[
             manifest.dependency(

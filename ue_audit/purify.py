@@ -14,7 +14,7 @@ from ue_audit import cells, distances, imagefolder, manifest, methods, shards
 from ue_audit.errors import NonFiniteError, ResourceError
 from ue_audit.imagefolder import ImageData, Intake, to_float, to_uint8
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import Plan, PurifySettings, recorded
+from ue_audit.settings import Plan, PurifySettings
 from ue_audit.statement import Manifest, RunDetails, statement
 from ue_audit.tools import Batch, Tools, pick_device
 from ue_audit.training import perceptual
@@ -33,6 +33,7 @@ def run(settings: PurifySettings, progress: Progress = SILENT) -> Path:
     chosen = methods.configure("purifier", settings.method, settings.layers)
     device = pick_device(settings.device)
     taken = _take_in(settings, source, imagefolder.spill(output.parent), progress)
+    manifest.check_taken(source, taken.sources)
     weights = _weights(settings, chosen)
     work = shards.Work.open(output, _parameters(settings, chosen, taken, weights), fresh=settings.fresh)
     if work.complete:
@@ -214,8 +215,7 @@ def _statement(
         method=chosen.name,
         config=chosen.config.model_dump(mode="json"),
         origins=chosen.origins,
-        settings=recorded(settings),
-        seed=settings.seed,
+        settings=settings,
         dependencies=_parents(source, taken, weights, settings),
         counts=taken.counts() | {"written": len(records)},
         notes=tools.notes | {"partial": settings.limit is not None},

@@ -225,7 +225,7 @@ def _statement(settings: ReportSettings, known: Facts, report: dict[str, Any]) -
     return manifest.statement(
         stage="report",
         method="report",
-        settings=recorded(settings),
+        settings=settings,
         dependencies=[manifest.dependency("evaluation", settings.evaluation, output=output)],
         counts={"trainings": len(known.records)},
         notes={"verdict": judged["sentence"]},

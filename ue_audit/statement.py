@@ -17,7 +17,7 @@ from ue_audit.budget import Budget
 from ue_audit.config import Config
 from ue_audit.digests import canonical, file_sha256, to_json, tree_digest
 from ue_audit.errors import IntegrityError, NonFiniteError
-from ue_audit.settings import command
+from ue_audit.settings import recorded
 
 __all__ = [
     "JOURNAL", "MANIFEST", "RECORDS", "SUMS", "Budget", "Dependency", "Manifest", "RunDetails", "canonical",
@@ -65,8 +65,6 @@ class Manifest(Config):
 
     stage: str
     method: str
-    name: str = ""
-    command: str = ""
     status: Literal["complete", "partial", "failed"] = "complete"
     config: dict[str, Any] = Field(default_factory=dict)
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -93,30 +91,17 @@ class Manifest(Config):
         return next((found[name] for name in names if name in found), None)
 
 
-def statement(
-    *,
-    stage: str,
-    method: str,
-    settings: Config | dict[str, Any] | None = None,
-    file: bytes | None = None,
-    **fields: Any,
-) -> Manifest:
-    """A manifest; unknown fields are refused. From `settings` come the command and, if not given, the seed.
-
-    `name`: what the user called the method (a preset or module). `file`: the bytes of an output that is one file.
-    """
-    values: dict[str, Any] = {"stage": stage, "method": method, "name": method}
+def statement(*, stage: str, method: str, settings: Config | dict[str, Any] | None = None, **fields: Any) -> Manifest:
+    """A manifest; unknown fields are refused. A stage's settings are kept as `settings.recorded` has them."""
     if isinstance(settings, Config):
-        values |= {"command": command(stage, settings), "seed": getattr(settings, "seed", None)}
-        settings = settings.model_dump(mode="json")
-    if file is not None:
-        values["sha256"] = hashlib.sha256(file).hexdigest()
-    return Manifest(**(values | {"settings": settings or {}} | fields))
+        fields = {"seed": getattr(settings, "seed", None)} | fields
+        settings = recorded(settings)
+    return Manifest(stage=stage, method=method, settings=settings or {}, **fields)
 
 
 # -- the form on disk --------------------------------------------------------------------------------------
 
-EXTERNAL = ("name", "command", "config", "origins", "settings", "seed")
+EXTERNAL = ("config", "origins", "settings", "seed")
 INTERNAL = ("key", "budget", "parameters")
 RESULT = ("status", "counts", "summary", "notes", "warnings", "next")
 DIGESTS = {"tree": "dirHash1", "records_sha256": "records", "sha256": "sha256"}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ue_audit import storage
 from ue_audit.errors import IntegrityError, ResourceError, UsageError
 from ue_audit.progress import SILENT, Progress
 
@@ -75,7 +76,11 @@ class Tools:
             if found.shape == shape and found.dtype == np.dtype(dtype):
                 return found
         self._work.mkdir(parents=True, exist_ok=True)
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+        with storage.resources(path):
+            made = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+            with path.open("r+b") as file:
+                storage.reserve(file.fileno(), path.stat().st_size)
+        return made
 
     def save(self, name: str, state: Callable[[], dict[str, Any]], every: float = 0.0) -> None:
         """Keep `state()` (tensors and plain values) for `restore`, at most once in `every` seconds."""

@@ -11,7 +11,7 @@ from ue_audit.diffusion import prior as priors
 from ue_audit.filework import FileWork
 from ue_audit.imagefolder import Intake
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import Plan, TrainPriorSettings, recorded
+from ue_audit.settings import Plan, TrainPriorSettings
 from ue_audit.statement import Manifest, RunDetails, statement
 from ue_audit.tools import Tools, pick_device
 
@@ -106,8 +106,7 @@ def _statement(
         method="ddpm",
         config=config.model_dump(mode="json"),
         origins=origins,
-        settings=recorded(settings),
-        seed=settings.seed,
+        settings=settings,
         dependencies=parents,
         counts=taken.counts() | {"images": len(taken.data)},
         notes=tools.notes

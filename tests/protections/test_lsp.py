@@ -76,4 +76,4 @@ def test_labels_are_needed():
 def test_a_set_too_small_to_be_protected_is_said_to_be():
     tools = Tools(seed=0)
     lsp.generate(Toy(), lsp.Config(), tools)
-    assert "unlikely to protect 48 images" in tools.notes["warnings"][0]
+    assert "may hardly protect 48 images" in tools.notes["warnings"][0]
