@@ -96,8 +96,9 @@ def noise_control(clean: Cell, protected: Cell, seed: int) -> Cell:
     """Clean images plus the change of another image, its values shuffled and their signs drawn anew.
 
     Over the set the noise has exactly the linf, l1 and l2 norms of delta (before clipping to [0,255]) and none of its
-    meaning. An image does not get its own norm: where classes differ in the strength of their noise, a network reads
-    the class off that strength alone (EMN on 4 x 500 images: 25 % accuracy, chance, with own norms): a shortcut again.
+    meaning. An image does not get its own norm, since classes may differ in the strength of their noise, and a network
+    then reads the class off that strength alone: a shortcut again (EMN, 4 x 500 images, one run each: 59.3 % with own
+    norms, 81.2 % with another image's, 80.9 % clean).
     """
     keys = clean.data.keys
     order = sorted(range(len(keys)), key=lambda row: substream(seed, "noise donor", protected.folder, keys[row]))
