@@ -24,7 +24,10 @@ SAVE_SECONDS = 60.0
 
 
 class Config(loop.Recipe):
-    """Defaults are for a laptop and some thousand images; `resnet18-paper` is the literature's victim."""
+    """Defaults are for a laptop and some thousand images; `resnet18-paper` is the literature's victim.
+
+    4 x 500 images of CIFAR-10: 79.2 % (n = 1), 20 s on one core of a 2-core x86 CPU with AVX512-BF16.
+    """
 
     backbone: Literal["small", "resnet18"] = "small"
     epochs: int = Field(15, ge=1)

@@ -25,7 +25,11 @@ BUDGET = "linf"
 
 
 class Config(minmin.Search):
-    """Defaults: what protects 4 x 500 images of 32 px against the small victim on a laptop."""
+    """Defaults: what protects some thousand small images on a laptop.
+
+    4 x 500 images of CIFAR-10, `small` trained for 15 epochs: clean 79.2 %, protected 43.7 %, noise of the same norm
+    79.5 % (n = 1; 32 rounds, 114 s on one core of a 2-core x86 CPU with AVX512-BF16). Other networks: unmeasured.
+    """
 
 
 def generate(data: Any, config: Config, tools: Tools) -> Callable[[Tensor], Tensor]:

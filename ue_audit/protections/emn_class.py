@@ -25,7 +25,11 @@ BUDGET = "linf"
 
 
 class Config(minmin.Search):
-    """Defaults: what protects 4 x 500 images of 32 px against the small victim on a laptop."""
+    """Defaults: what protects some thousand small images on a laptop.
+
+    4 x 500 images of CIFAR-10: clean 81.3 %, protected 34.2 % (n = 1, stem floor of `small` at 40/255; 37 rounds,
+    53 s on one core of a 2-core x86 CPU with AVX512-BF16). With the present floor: unverified.
+    """
 
     share: float = Field(0.2, gt=0, le=1)  # of each class, drawn anew each round, decides a step
 

@@ -27,8 +27,8 @@ BUDGET = "l2"
 REFERENCE_SIDE = 32
 ENOUGH_IMAGES = 10_000
 EVIDENCE = (
-    "on 4 x 500 images of CIFAR-10 it took the net `small` from 81 to 63 % and one like it without whitening from 75 "
-    "to 71 % (one run each); the published effect, to 15 %, is for 50,000"
+    "on 4 x 500 images of CIFAR-10 it took one small network from 81 to 63 % and another from 75 to 71 % (one run "
+    "each); the published effect, to 15 %, is for 50,000"
 )
 
 

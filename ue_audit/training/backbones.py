@@ -40,7 +40,9 @@ class Residual(nn.Module):
         return torch.add(x, self.body(x))
 
 
-FLOOR = 80 / 255  # added, squared, to the variance of every cosine coefficient; 40 let one control in three fall by 21 points
+# Added, squared, to the variance of every cosine coefficient. At 40 one net read the class off the mere strength of
+# meaningless noise that differed by class (59 %, clean 81; seed 1); at 80, on the same noise, it did not (both 79 %).
+FLOOR = 80 / 255
 
 
 class Spectrum(nn.Module):
@@ -48,8 +50,8 @@ class Spectrum(nn.Module):
 
     The cosine transform nearly diagonalises natural images, whose power falls towards fine detail; a batch norm behind
     it is a whitening that stores no statistics of a data set. It lets a net learn faint patterns in hundreds of steps
-    that others take thousands for, and what is natural faster, too. `FLOOR` keeps detail that images hardly have
-    (deviation 1 to 3 levels) small: without it, noise of 6 levels and no meaning breaks the net by its power alone.
+    that others take thousands for, and what is natural faster, too (clean 79 to 81 %, 75 with a plain stem; 4 x 500
+    images). `FLOOR` keeps small what images hardly have, such as fine colour detail (deviation 1 to 3 levels).
     """
 
     bank: Tensor
