@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ue_audit import manifest, methods, shards
-from ue_audit.audit import AuditSettings, Choice, Source
+from ue_audit.audit import AuditSettings, Choice, Evaluation, PriorChoice, Source
 from ue_audit.config import Config, load_preset, resolve
 from ue_audit.errors import IntegrityError, UsageError
 from ue_audit.progress import SILENT, Progress

@@ -27,7 +27,7 @@ DELTA_BATCH = 256  # images per gradient of the noise; has no effect on it but s
 class Search(Config):
     """The surrogate and its rounds."""
 
-    surrogate: Literal["small", "resnet18"] = "small"
+    surrogate: Literal["small-fine", "small", "resnet18"] = "small-fine"
     surrogate_steps: int = Field(10, ge=1)  # M: optimiser steps per round
     batch: int = Field(64, ge=2)  # images per surrogate step
     lr: float = Field(0.1, gt=0)  # constant, as in the authors' code
@@ -37,8 +37,8 @@ class Search(Config):
     eps: Levels = Field(8 / 255, gt=0, le=1)
     alpha: Levels = Field(1 / 255, gt=0, le=1)  # signed step
     steps: int = Field(2, ge=1)  # T: signed steps per round
-    min_rounds: int = Field(30, ge=0)  # no stop before: a small set's error falls long before its noise is ripe
-    max_rounds: int = Field(60, ge=0)
+    min_rounds: int = Field(20, ge=0)  # no stop before: a small set's error falls long before its noise is ripe
+    max_rounds: int = Field(40, ge=0)
     stop_error: float = Field(0.01, ge=0, le=1)  # of the surrogate on x + d, evaluation mode
 
     @model_validator(mode="after")
