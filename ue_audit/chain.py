@@ -151,6 +151,7 @@ def resolved(step: Step) -> list[tuple[str, Config, dict[str, str]]]:
 def own_folder(audit: AuditSettings) -> list[str]:
     """The five commands of this audit for a reader's own `data/` and `raw/`."""
     source = Source(clean=Path("data"), raw=Path("raw"))
+    usual = {"prior": PriorChoice(), "evaluation": Evaluation(), "ceilings": False}
     first = {"protections": audit.protections[:1], "purifiers": audit.purifiers[:1]}
-    own = audit.model_copy(update={"source": source, "ceilings": False, **first})
+    own = audit.model_copy(update={"source": source, **usual, **first})
     return [command(*step) for step in steps(own, Path())]

@@ -102,7 +102,7 @@ def demo(given: Given) -> None:
     """An audit of built-in real images, on a CPU, in minutes.
 
     ue-audit demo
-    ue-audit demo --quick -o /tmp/demo
+    ue-audit demo --quick -o trial
     """
     _commands().demo(given)
 

@@ -74,17 +74,10 @@ def _prepare(settings: EvaluateSettings, array: Any, progress: Progress) -> Exam
     device = pick_device(settings.device)
     learners = [methods.configure("learner", name, settings.layers) for name in settings.learners]
 
-    def intake(path: Path, limit: int | None = settings.limit) -> ImageData:
-        listing = imagefolder.scan(imagefolder.parts(path).train, limit=limit)
-        taken = imagefolder.intake(
-            listing,
-            size=settings.size,
-            on_bad=settings.on_bad,
-            max_bad=settings.max_bad,
-            array=array,
-            progress=progress,
-        )
-        manifest.check_taken(listing.root, taken.sources)
+    def intake(path: Path, asked: EvaluateSettings = settings) -> ImageData:
+        root = imagefolder.parts(path).train
+        taken = imagefolder.take_in(root, asked, array=array, progress=progress)
+        manifest.check_taken(root, taken.sources)
         return taken.data
 
     clean = imagefolder.parts(settings.clean).train if settings.clean else None
@@ -92,12 +85,12 @@ def _prepare(settings: EvaluateSettings, array: Any, progress: Progress) -> Exam
     gathered = cells.gather(folders, clean, settings.noise_control, settings.seed, intake)
     paths = {path.name: path for path in cells.family(folders, clean)}
     size = gathered[0].data.size
-    settings = settings.model_copy(update={"size": settings.size or size})
+    whole = settings.model_copy(update={"size": settings.size or size, "limit": None})
     test_path, val_path = _held_out(settings, paths[gathered[0].folder])
-    test = _with_classes(intake(test_path, None), gathered[0].data, test_path)
+    test = _with_classes(intake(test_path, whole), gathered[0].data, test_path)
     paths["test"] = test_path
     if val_path is not None:
-        val, val_from = _with_classes(intake(val_path, None), gathered[0].data, val_path), "its own folder"
+        val, val_from = _with_classes(intake(val_path, whole), gathered[0].data, val_path), "its own folder"
         paths["val"] = val_path
     else:
         (val, test), val_from = cells.split_by_hash(test), "half of the test images, by the hash of their names"

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ue_audit.storage import reserve, resources
 
 __all__ = [
     "BadImage", "Decoded", "Entry", "ImageData", "Intake", "Listing", "Parts", "Pixels", "Refusal", "SourceRecord",
-    "decode", "encode_png", "intake", "output_paths", "parts", "pixels_sha256", "resized", "scan", "spill",
+    "decode", "encode_png", "intake", "output_paths", "parts", "pixels_sha256", "resized", "scan", "spill", "take_in",
     "to_float", "to_uint8",
 ]  # fmt: skip
 
@@ -120,6 +120,33 @@ def intake(
     keys = [source.path for source in taken.sources]
     data = ImageData(taken.pixels[: len(keys)], keys, classes, numbers if classes else None)
     return Intake(data, taken.sources, refused, listing)
+
+
+class Asked(Protocol):
+    """The part of a stage's settings that says which images to take, and how."""
+
+    @property
+    def limit(self) -> int | None: ...
+    @property
+    def size(self) -> int | None: ...
+    @property
+    def on_bad(self) -> str: ...
+    @property
+    def max_bad(self) -> float: ...
+
+
+def take_in(
+    root: Path, asked: Asked, *, flat: bool = False, array: MakeArray | None = None, progress: Progress = SILENT
+) -> Intake:
+    """Scan and intake of a folder as a stage's settings ask for. Raises what `scan` and `intake` raise."""
+    return intake(
+        scan(root, flat=flat, limit=asked.limit),
+        size=asked.size,
+        on_bad=asked.on_bad,
+        max_bad=asked.max_bad,
+        array=array,
+        progress=progress,
+    )
 
 
 class _Taken(NamedTuple):

@@ -32,7 +32,7 @@ def run(settings: ProtectSettings, progress: Progress = SILENT) -> Path:
     shards.refuse_overlap(output, [settings.source])
     chosen = methods.configure("protection", settings.method, settings.layers)
     device = pick_device(settings.device)
-    taken = _take_in(settings, parts, imagefolder.spill(output.parent), progress)
+    taken = imagefolder.take_in(parts.train, settings, array=imagefolder.spill(output.parent), progress=progress)
     work = shards.Work.open(output, _parameters(settings, chosen, taken), fresh=settings.fresh)
     if work.complete:
         progress.say(f"{output} is up to date")
@@ -48,7 +48,7 @@ def plan(settings: ProtectSettings, progress: Progress = SILENT) -> Plan:
     """What `run` would do, from a full intake and the method's own estimate; writes nothing."""
     parts, output = imagefolder.parts(settings.source), settings.place()
     chosen = methods.configure("protection", settings.method, settings.layers)
-    taken = _take_in(settings, parts, None, progress)
+    taken = imagefolder.take_in(parts.train, settings, progress=progress)
     tools = Tools(device=pick_device(settings.device), seed=settings.seed)
     estimate = getattr(chosen.module, "estimate", None)
     return Plan(
@@ -62,17 +62,6 @@ def plan(settings: ProtectSettings, progress: Progress = SILENT) -> Plan:
         free_bytes=shutil.disk_usage(output.resolve().parent).free,
         seconds_estimate=estimate(taken.data, chosen.config, tools) if estimate else None,
         notes=(f"method {chosen.name}, device {tools.device}",),
-    )
-
-
-def _take_in(settings: ProtectSettings, parts: imagefolder.Parts, array: Any, progress: Progress) -> Intake:
-    return imagefolder.intake(
-        imagefolder.scan(parts.train, limit=settings.limit),
-        size=settings.size,
-        on_bad=settings.on_bad,
-        max_bad=settings.max_bad,
-        array=array,
-        progress=progress,
     )
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ue_audit import cells, distances, imagefolder, manifest, methods, shards
+from ue_audit import imagefolder, manifest, methods, shards
 from ue_audit.errors import NonFiniteError, ResourceError
+from ue_audit.fidelity import Measure
 from ue_audit.imagefolder import ImageData, Intake, to_float, to_uint8
 from ue_audit.progress import SILENT, Progress
 from ue_audit.settings import Plan, PurifySettings
@@ -32,7 +33,7 @@ def run(settings: PurifySettings, progress: Progress = SILENT) -> Path:
     shards.refuse_overlap(output, [settings.source])
     chosen = methods.configure("purifier", settings.method, settings.layers)
     device = pick_device(settings.device)
-    taken = _take_in(settings, source, imagefolder.spill(output.parent), progress)
+    taken = imagefolder.take_in(source, settings, array=imagefolder.spill(output.parent), progress=progress)
     manifest.check_taken(source, taken.sources)
     weights = _weights(settings, chosen)
     work = shards.Work.open(output, _parameters(settings, chosen, taken, weights), fresh=settings.fresh)
@@ -41,7 +42,7 @@ def run(settings: PurifySettings, progress: Progress = SILENT) -> Path:
         return output
     tools = Tools(device=device, seed=settings.seed, work=work.scratch, weights=weights, progress=progress)
     purify = chosen.module.build(taken.data, chosen.config, tools)
-    measure = Measure(settings, source, taken.data, weights.get("lpips"), device)
+    measure = Measure(settings.clean, source, taken.data, weights.get("lpips"), device)
     _write(work, taken, purify, measure, progress)
     return work.seal(lambda records: _statement(settings, chosen, source, taken, records, tools, weights))
 
@@ -50,7 +51,7 @@ def plan(settings: PurifySettings, progress: Progress = SILENT) -> Plan:
     """What `run` would do, its time calibrated on one batch; writes nothing."""
     source = imagefolder.parts(settings.source).train
     chosen = methods.configure("purifier", settings.method, settings.layers)
-    taken = _take_in(settings, source, None, progress)
+    taken = imagefolder.take_in(source, settings, progress=progress)
     tools = Tools(device=pick_device(settings.device), seed=settings.seed, weights=_weights(settings, chosen))
     purify = chosen.module.build(taken.data, chosen.config, tools)
     rows = range(min(32, len(taken.data)))
@@ -67,17 +68,6 @@ def plan(settings: PurifySettings, progress: Progress = SILENT) -> Plan:
         free_bytes=shutil.disk_usage(settings.place().resolve().parent).free,
         seconds_estimate=(time.monotonic() - start) / len(rows) * len(taken.data),
         notes=(f"method {chosen.name}, device {tools.device}",),
-    )
-
-
-def _take_in(settings: PurifySettings, source: Path, array: Any, progress: Progress) -> Intake:
-    return imagefolder.intake(
-        imagefolder.scan(source, limit=settings.limit),
-        size=settings.size,
-        on_bad=settings.on_bad,
-        max_bad=settings.max_bad,
-        array=array,
-        progress=progress,
     )
 
 
@@ -121,7 +111,7 @@ def _batch(data: ImageData, rows: range) -> Batch:
     return Batch(data.batch(index), labels, index, [data.keys[row] for row in rows])
 
 
-def _write(work: shards.Work, taken: Intake, purify: Purify, measure: "Measure", progress: Progress) -> None:
+def _write(work: shards.Work, taken: Intake, purify: Purify, measure: Measure, progress: Progress) -> None:
     listed, outputs = shards.plan(len(taken.data), taken.data.size**2), taken.outputs()
     if work.done:
         progress.say(f"{len(work.done)}/{len(listed)} shards done, resuming")
@@ -148,53 +138,6 @@ def _write(work: shards.Work, taken: Intake, purify: Purify, measure: "Measure",
             work.commit(str(number), files, records)
         progress.advance(len(rows))
     progress.stop()
-
-
-class Measure:
-    """Figures per image: against the input, and against the clean originals where they can be found."""
-
-    def __init__(
-        self, settings: PurifySettings, source: Path, data: ImageData, lpips: Path | None, device: torch.device
-    ) -> None:
-        fits = data.size >= perceptual.SMALLEST_SIDE
-        self._lpips = perceptual.Lpips(lpips).to(device) if lpips is not None and fits else None
-        self._device = device
-        clean = settings.clean or manifest.clean_of(source) or source
-        self._from_clean = clean.resolve() == source.resolve()
-        self._clean = data if self._from_clean else _originals(clean, source, data)
-
-    def __call__(self, rows: range, x_in: torch.Tensor, x_le: torch.Tensor) -> list[dict[str, Any]]:
-        figures = {"linf": (distances.linf(x_in, x_le) * 255).round(), "l2": distances.l2(x_in, x_le)}
-        figures["psnr"] = distances.psnr(x_in, x_le)
-        if self._clean is not None:
-            x = self._clean.batch(torch.arange(rows.start, rows.stop))
-            figures |= {"psnr_clean": distances.psnr(x, x_le)} | self._likeness("clean", x, x_le)
-            if not self._from_clean:
-                figures["residual_correlation"] = distances.residual_correlation(x, x_in, x_le)
-                figures |= self._likeness("protected_clean", x, x_in)
-        columns = {name: [_plain(value) for value in values] for name, values in figures.items()}
-        return [{name: column[i] for name, column in columns.items()} for i in range(len(rows))]
-
-    def _likeness(self, name: str, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
-        found = {f"ssim_{name}": distances.ssim(x, y)}
-        if self._lpips is not None:
-            found[f"lpips_{name}"] = self._lpips(x.to(self._device), y.to(self._device)).cpu()
-        return found
-
-
-def _originals(clean: Path, source: Path, data: ImageData) -> ImageData | None:
-    """The clean images in the order of `data`, or None when one of them is not there."""
-    if not clean.is_dir():
-        return None
-    originals = imagefolder.intake(imagefolder.scan(clean), size=data.size).data
-    rows, known = {key: row for row, key in enumerate(originals.keys)}, cells.original_keys(source)
-    keys = [known.get(key, key) for key in data.keys]
-    return originals.take([rows[key] for key in keys]) if all(key in rows for key in keys) else None
-
-
-def _plain(value: torch.Tensor) -> float | None:
-    """A figure for a record; infinity (equal images) and NaN (no delta) are absent."""
-    return round(float(value), 6) if np.isfinite(float(value)) else None
 
 
 # -- manifest ----------------------------------------------------------------------------------------------

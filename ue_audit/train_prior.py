@@ -25,7 +25,8 @@ def run(settings: TrainPriorSettings, progress: Progress = SILENT) -> Path:
     shards.refuse_overlap(output, [settings.raw])
     config, origins = _config(settings)
     device = pick_device(settings.device)
-    taken = _take_in(settings, imagefolder.spill(output.parent), progress)
+    room = imagefolder.spill(output.parent)
+    taken = imagefolder.take_in(settings.raw, settings, flat=True, array=room, progress=progress)
     work = FileWork.open(output, _parameters(settings, config, taken), fresh=settings.fresh)
     if work.complete:
         progress.say(f"{output} is up to date")
@@ -40,7 +41,7 @@ def run(settings: TrainPriorSettings, progress: Progress = SILENT) -> Path:
 def plan(settings: TrainPriorSettings, progress: Progress = SILENT) -> Plan:
     """What `run` would do, with a time estimate from a few timed steps; writes nothing."""
     config, _ = _config(settings)
-    taken = _take_in(settings, None, progress)
+    taken = imagefolder.take_in(settings.raw, settings, flat=True, progress=progress)
     few = config.model_copy(update={"steps": 5, "check_every": 10**9})
     start = time.monotonic()
     priors.train(taken.data, few, Tools(device=pick_device(settings.device), seed=settings.seed), None)
@@ -59,17 +60,6 @@ def plan(settings: TrainPriorSettings, progress: Progress = SILENT) -> Plan:
 def _config(settings: TrainPriorSettings) -> tuple[priors.PriorConfig, dict[str, str]]:
     preset = load_preset("train-prior", settings.preset)
     return resolve(priors.PriorConfig, {"preset": preset, **settings.layers}, f"train-prior {settings.preset!r}")
-
-
-def _take_in(settings: TrainPriorSettings, array: Any, progress: Progress) -> Intake:
-    return imagefolder.intake(
-        imagefolder.scan(settings.raw, flat=True, limit=settings.limit),
-        size=settings.size,
-        on_bad=settings.on_bad,
-        max_bad=settings.max_bad,
-        array=array,
-        progress=progress,
-    )
 
 
 def _parameters(settings: TrainPriorSettings, config: priors.PriorConfig, taken: Intake) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def test_the_spectrum_scales_variance_v_to_v_over_v_plus_floor_squared_while_tra
     x = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0)) / 4
     padded = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
     v = torch.nn.functional.conv2d(padded, backbones.cosines(4), stride=2).var((0, 2, 3), correction=0)
-    out = backbones.Spectrum().train()(x)
+    out = backbones.Spectrum(backbones.FLOOR).train()(x)
     assert out.shape == (64, 48, 8, 8)
     assert torch.allclose(out.var((0, 2, 3), correction=0), v / (v + backbones.FLOOR**2), atol=1e-4)
     assert torch.allclose(out.mean((0, 2, 3)), torch.zeros(48), atol=1e-3)

@@ -100,8 +100,8 @@ def small(classes: int, floor: float = FLOOR) -> nn.Module:
 def small_fine(classes: int) -> nn.Module:
     """`small` that sees the finest detail at full weight: a surrogate to craft with, too nervous to learn images by.
 
-    Noise crafted against it is broad-band (26 % of its energy in 4x4 means, 86 to 94 % with a plain stem): stronger, and
-    easier for purification to tell from the image.
+    Noise crafted against it is broad-band (26 % of its energy in 4x4 means, 86 to 94 % with a plain stem), and so
+    stronger, and easier for purification to tell from the image.
     """
     return small(classes, FINE)
 

@@ -1,0 +1,61 @@
+"""Trainings side by side: keys, failures, and what stops the others."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from stand_ins import photos
+
+from ue_audit import imagefolder, methods, trainings
+from ue_audit.cells import Cell
+from ue_audit.errors import NonFiniteError
+from ue_audit.progress import SILENT
+from ue_audit.tools import Epoch
+from ue_audit.trainings import Exam
+
+
+def take(path):
+    return imagefolder.intake(imagefolder.scan(path)).data
+
+
+@pytest.fixture
+def exam(tmp_path):
+    clean, other = (take(photos(tmp_path / name, seed=n)) for n, name in enumerate("ab"))
+    cells = [Cell("clean", "a", None, clean), Cell("protected", "b", None, other)]
+    learner = methods.configure("learner", "stand_ins.centroids", {})
+    return Exam(cells, [learner], clean, other, "its own folder", {}, torch.device("cpu"))
+
+
+def keys(exam, seeds=2, seed=0):
+    return [t.key for t in trainings.enumerate_all(exam, seeds, seed)]
+
+
+def test_a_key_names_data_recipe_and_seed(exam):
+    assert len(set(keys(exam))) == 4 and keys(exam) == keys(exam)
+    assert not set(keys(exam)) & set(keys(exam, seed=1))
+    longer = methods.configure("learner", "stand_ins.centroids", {"flag": {"epochs": 3}})
+    changed = Exam(exam.cells, [longer], exam.val, exam.test, "", {}, exam.device)
+    assert not set(keys(exam)) & set(keys(changed))
+    swapped = Exam(exam.cells, exam.learners, exam.test, exam.val, "", {}, exam.device)
+    assert not set(keys(exam)) & set(keys(swapped))
+
+
+def test_more_seeds_keep_the_trainings_that_are_there(exam):
+    assert keys(exam, seeds=3)[:4] == keys(exam, seeds=2)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_failure_ends_all_and_frees_the_threads(exam, tmp_path, threads):
+    def fit(data, config, tools):
+        yield Epoch(1, 1.0, lambda x: torch.zeros(len(x), 3))
+        yield Epoch(2, float("nan") if data is exam.cells[1].data else 1.0, lambda x: torch.zeros(len(x), 3))
+
+    broken = exam.learners[0]._replace(module=SimpleNamespace(fit=fit))
+    bad = Exam(exam.cells, [broken], exam.val, exam.test, "", {}, exam.device)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    with pytest.raises(NonFiniteError, match="became nan in epoch 2"):
+        list(trainings.run_all(list(trainings.enumerate_all(bad, 2, 0)), bad, Path(tmp_path), SILENT))
+    assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
