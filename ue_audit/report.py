@@ -14,7 +14,8 @@ nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 %
                       validation, images, epochs}]; accuracy null: the cell was not measured
     countermeasures   [{protected, learner, countermeasure, folder, chosen (on validation images), accuracy,
                       recovery, survival, ceiling_recovery (estimates), ceiling, distortion_cost,
-                      residual_protection, chance_normalised, undoes, validation, seconds, device}]
+                      residual_protection, chance_normalised, undoes, validation, seconds, device,
+                      settings (the resolved configuration; guide used: what JCDP took for perceptual)}]
     readings          [{reading: last|chosen|peak, title, clean, protected, purified, survival}]
     curves            [{role, folder, countermeasure, learner, points: [{epoch, mean, low, high}]}]
     per_class         [{class, clean, protected, purified, survival}]
@@ -162,8 +163,14 @@ def _setup(known: Facts, groups: list[Group]) -> dict[str, Any]:
 
 
 def _attack(known: Facts, contest: Contest, purified: Group, ceiling: Group | None, chance: float) -> dict[str, Any]:
-    cost = {"seconds": known.seconds(purified.folder), "device": known.device(purified.folder)}
-    return findings.attack(contest, purified, ceiling, chance) | cost
+    made = known.made.get(purified.folder)
+    guide = (made.notes.get("perceptual_guide") or {}).get("name") if made else None
+    more = {
+        "seconds": known.seconds(purified.folder),
+        "device": known.device(purified.folder),
+        "settings": (made.config | ({"guide used": guide} if guide else {})) if made else {},
+    }
+    return findings.attack(contest, purified, ceiling, chance) | more
 
 
 def _cheapest(attacks: list[dict[str, Any]], known: Facts) -> str | None:

@@ -54,7 +54,7 @@ def learner_suffix(report: Report, learner: str) -> str:
 
 def all_tables(report: Report) -> dict[str, Table]:
     """Every table by its key, those without rows left out."""
-    made = [audits, countermeasures, accuracies, readings, fidelity, classes, prior, provenance]
+    made = [audits, countermeasures, settings, accuracies, readings, fidelity, classes, prior, provenance]
     return {table.key: table for make in made if (table := make(report)).rows}
 
 
@@ -127,6 +127,13 @@ def countermeasures(report: Report) -> Table:
     )
     marked = frozenset(i for i, attack in enumerate(report["countermeasures"]) if attack["chosen"])
     return Table("countermeasures", "What each countermeasure gives back", headers, rows, note=note, marked=marked)
+
+
+def settings(report: Report) -> Table:
+    """How each countermeasure was set, strength of the guidance included."""
+    found = {attack["countermeasure"]: attack["settings"] for attack in report["countermeasures"] if attack["settings"]}
+    rows = [(str(name), ", ".join(f"{key} {value}" for key, value in of.items())) for name, of in sorted(found.items())]
+    return Table("settings", "How they were set", ("Countermeasure", "Settings"), rows, figures=False)
 
 
 def _on(report: Report, attack: Mapping[str, Any]) -> str:
