@@ -32,10 +32,9 @@ def run(settings: PurifySettings, progress: Progress = SILENT) -> Path:
     source, output = imagefolder.parts(settings.source).train, settings.place()
     shards.refuse_overlap(output, [settings.source])
     chosen = methods.configure("purifier", settings.method, settings.layers)
-    device = pick_device(settings.device)
+    device, weights = pick_device(settings.device), _weights(settings, chosen)
     taken = imagefolder.take_in(source, settings, array=imagefolder.spill(output.parent), progress=progress)
     manifest.check_taken(source, taken.sources)
-    weights = _weights(settings, chosen)
     work = shards.Work.open(output, _parameters(settings, chosen, taken, weights), fresh=settings.fresh)
     if work.complete:
         progress.say(f"{output} is up to date")
