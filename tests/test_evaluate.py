@@ -138,6 +138,12 @@ def test_test_classes_must_be_known(chain):
         evaluate.run(settings(chain, *ALL))
 
 
+def test_sets_of_the_same_name_are_refused(chain):
+    purify.run(PurifySettings(source=chain / "data.maps", method="stand_ins.grey", output=chain / "b" / "data.maps.grey"))
+    with pytest.raises(UsageError, match="different names"):
+        evaluate.run(settings(chain, "data.maps.grey", "b/data.maps.grey"))
+
+
 def test_sets_of_different_images_are_refused(chain):
     other = owner(chain / "other", each=5)
     with pytest.raises(UsageError, match="same images"):

@@ -25,7 +25,7 @@ def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
     """
     output = settings.place()
     shards.refuse_overlap(output, list(settings.folders))
-    exam = _prepare(settings, imagefolder.spill(output.parent), progress)
+    exam = _prepare(settings, imagefolder.spill(settings.cache or output.parent), progress)
     work = shards.Work.open(output, _parameters(settings, exam), fresh=settings.fresh)
     if work.complete:
         progress.say(f"{output} is up to date")
@@ -83,7 +83,13 @@ def _prepare(settings: EvaluateSettings, array: Any, progress: Progress) -> Exam
     clean = imagefolder.parts(settings.clean).train if settings.clean else None
     folders = [imagefolder.parts(folder).train for folder in settings.folders]
     gathered = cells.gather(folders, clean, settings.noise_control, settings.seed, intake)
-    paths = {path.name: path for path in cells.family(folders, clean)}
+    family = cells.family(folders, clean)
+    paths = {path.name: path for path in family}
+    if len(paths) < len(family) or {"test", "val"} & set(paths):
+        raise UsageError(
+            f"expected sets of different names, none of them test or val, found {', '.join(path.name for path in family)}",
+            hint="the report tells sets apart by the names of their folders: rename one",
+        )
     size = gathered[0].data.size
     whole = settings.model_copy(update={"size": settings.size or size, "limit": None})
     test_path, val_path = _held_out(settings, paths[gathered[0].folder])

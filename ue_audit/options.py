@@ -83,7 +83,7 @@ TABLE: dict[str, Any] = {
     "test": _option(PLACES, "--test FOLDER", Path, "Clean test images.", "found by lineage"),
     "val": _option(PLACES, "--val FOLDER", Path, "Clean validation images.", "found by lineage"),
     "output": _option(PLACES, "-o --output PATH", Path, "Where to write.", "input name + method, here"),
-    "cache": _option(PLACES, "--cache FOLDER", Path, "Keep here what later runs can use again."),
+    "cache": _option(PLACES, "--cache FOLDER", Path, "Where decoded images above 256 MiB are held."),
     # images
     "size": _option(IMAGES, "--size PIXELS", str, "Working size.", "the images' own"),
     "resize_output": _option(IMAGES, "--resize-output", bool, "Write images of the working size."),

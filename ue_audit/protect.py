@@ -32,7 +32,8 @@ def run(settings: ProtectSettings, progress: Progress = SILENT) -> Path:
     shards.refuse_overlap(output, [settings.source])
     chosen = methods.configure("protection", settings.method, settings.layers)
     device = pick_device(settings.device)
-    taken = imagefolder.take_in(parts.train, settings, array=imagefolder.spill(output.parent), progress=progress)
+    room = imagefolder.spill(settings.cache or output.parent)
+    taken = imagefolder.take_in(parts.train, settings, array=room, progress=progress)
     work = shards.Work.open(output, _parameters(settings, chosen, taken), fresh=settings.fresh)
     if work.complete:
         progress.say(f"{output} is up to date")

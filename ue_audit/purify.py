@@ -33,7 +33,8 @@ def run(settings: PurifySettings, progress: Progress = SILENT) -> Path:
     shards.refuse_overlap(output, [settings.source])
     chosen = methods.configure("purifier", settings.method, settings.layers)
     device, weights = pick_device(settings.device), _weights(settings, chosen)
-    taken = imagefolder.take_in(source, settings, array=imagefolder.spill(output.parent), progress=progress)
+    room = imagefolder.spill(settings.cache or output.parent)
+    taken = imagefolder.take_in(source, settings, array=room, progress=progress)
     manifest.check_taken(source, taken.sources)
     work = shards.Work.open(output, _parameters(settings, chosen, taken, weights), fresh=settings.fresh)
     if work.complete:

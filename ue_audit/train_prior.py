@@ -25,7 +25,7 @@ def run(settings: TrainPriorSettings, progress: Progress = SILENT) -> Path:
     shards.refuse_overlap(output, [settings.raw])
     config, origins = _config(settings)
     device = pick_device(settings.device)
-    room = imagefolder.spill(output.parent)
+    room = imagefolder.spill(settings.cache or output.parent)
     taken = imagefolder.take_in(settings.raw, settings, flat=True, array=room, progress=progress)
     work = FileWork.open(output, _parameters(settings, config, taken), fresh=settings.fresh)
     if work.complete:
