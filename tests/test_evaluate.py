@@ -139,7 +139,8 @@ def test_test_classes_must_be_known(chain):
 
 
 def test_sets_of_the_same_name_are_refused(chain):
-    purify.run(PurifySettings(source=chain / "data.maps", method="stand_ins.grey", output=chain / "b" / "data.maps.grey"))
+    twin = chain / "b" / "data.maps.grey"
+    purify.run(PurifySettings(source=chain / "data.maps", method="stand_ins.grey", output=twin))
     with pytest.raises(UsageError, match="different names"):
         evaluate.run(settings(chain, "data.maps.grey", "b/data.maps.grey"))
 

@@ -86,8 +86,9 @@ def _prepare(settings: EvaluateSettings, array: Any, progress: Progress) -> Exam
     family = cells.family(folders, clean)
     paths = {path.name: path for path in family}
     if len(paths) < len(family) or {"test", "val"} & set(paths):
+        found = ", ".join(path.name for path in family)
         raise UsageError(
-            f"expected sets of different names, none of them test or val, found {', '.join(path.name for path in family)}",
+            f"expected sets of different names, none of them test or val, found {found}",
             hint="the report tells sets apart by the names of their folders: rename one",
         )
     size = gathered[0].data.size
