@@ -36,7 +36,7 @@ SOURCE = "AVATAR (Dolatabadi et al.), arXiv 2303.08500; DiffPure (Nie et al.), a
 
 
 class Config(base.Config):
-    t_purify: int = Field(36, ge=1, le=1000)  # T_p, where a pass starts; 36: noise of 16.7 levels, 20: 10.1
+    t_purify: int = Field(60, ge=1, le=1000)  # T_p, where a pass starts; 60: noise of 26.6 levels, 36: 16.7, 20: 10.1
     passes: int = Field(2, ge=1, le=100)  # N; each starts from the result of the one before
     steps: int | None = Field(2, ge=1, le=1000)  # network evaluations per pass; null: every timestep
     sampler: Literal["ancestral", "ddim"] = "ddim"
