@@ -417,7 +417,7 @@ def test_refusals(prior_file):
         build(prior_file, guide="lpips-alex")
     with pytest.raises(NonFiniteError):
         build(prior_file)(batch()._replace(x=torch.full((6, 3, 8, 8), torch.nan)))
-    for bad in ({"steps": 37}, {"pixel_pull": -0.1}, {"perceptual_scale": "nan"}, {"guidance": "split"}):
+    for bad in ({"steps": 61}, {"pixel_pull": -0.1}, {"perceptual_scale": "nan"}, {"guidance": "split"}):
         with pytest.raises(ValueError):
             jcdp.Config(**bad)
 
