@@ -27,7 +27,7 @@ BUDGET = "linf"
 class Config(minmin.Search):
     """Defaults: what protects some thousand small images on a laptop.
 
-    4 x 500 images of CIFAR-10, `small` trained for 15 epochs, 3 craftings x 3 training seeds: clean 80.2 / 81.6 / 80.2 %,
+    4 x 500 images of CIFAR-10, `small`, 15 epochs, 3 craftings x 3 training seeds: clean 80.2 / 81.6 / 80.2 %,
     protected 31.7 / 34.3 / 45.2 %, noise of the same norm 79.9 / 80.7 / 81.0 % (20 rounds, 42 s on two idle cores of an
     x86 CPU with AVX512). Other networks: unmeasured.
     """
