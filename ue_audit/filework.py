@@ -11,7 +11,7 @@ from typing import Any
 
 from ue_audit import shards, storage
 from ue_audit.errors import IntegrityError, UsageError
-from ue_audit.statement import Manifest, canonical, file_sha256, parse, sidecar, versions
+from ue_audit.statement import Manifest, canonical, file_sha256, parse, sidecar
 
 HEAD = "parameters.json"
 
@@ -46,15 +46,7 @@ class FileWork(shards.Work):
 
     def finish(self, data: bytes, manifest: Manifest) -> Path:
         """Write the file and its manifest, and end the work."""
-        run = manifest.run.model_copy(
-            update={
-                "started": self.started,
-                "finished": storage.now(),
-                "seconds": round(self._elapsed(), 3),
-                "resumed": self.resumed,
-                "versions": versions(),
-            }
-        )
+        run = self._run_details(manifest.run)
         sealed = manifest.model_copy(update={"key": self.key, "parameters": self.parameters, "run": run})
         path = shards.seal_file(self.output, data, sealed)
         with storage.resources(self.output):

@@ -17,7 +17,7 @@ from typing import Any
 from ue_audit import journal, storage
 from ue_audit.digests import OURS, canonical, file_sha256, portable, record_lines, sums, tree_digest
 from ue_audit.errors import IntegrityError, UsageError
-from ue_audit.statement import JOURNAL, MANIFEST, RECORDS, SUMS, Manifest, parse, render, sidecar, versions
+from ue_audit.statement import JOURNAL, MANIFEST, RECORDS, SUMS, Manifest, RunDetails, parse, render, sidecar, versions
 from ue_audit.storage import lock, refuse_overlap, write_file
 
 __all__ = ["SHARD_PIXELS", "Work", "lock", "plan", "refuse_overlap", "seal_file", "write_file"]
@@ -200,16 +200,20 @@ class Work:
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._clock
 
-    def _complete_manifest(self, manifest: Manifest, records_sha256: str) -> Manifest:
-        run = manifest.run.model_copy(
+    def _run_details(self, run: RunDetails) -> RunDetails:
+        """`run` with what only the work knows: times, resumptions, versions."""
+        return run.model_copy(
             update={
                 "started": self.started,
                 "finished": storage.now(),
                 "seconds": round(self._elapsed(), 3),
                 "resumed": self.resumed,
-                "versions": manifest.run.versions or versions(),
+                "versions": run.versions or versions(),
             }
         )
+
+    def _complete_manifest(self, manifest: Manifest, records_sha256: str) -> Manifest:
+        run = self._run_details(manifest.run)
         return manifest.model_copy(
             update={
                 "settings": portable(manifest.settings, self.output.parent),
