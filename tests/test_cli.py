@@ -17,7 +17,9 @@ from ue_audit.settings import MODELS
 
 pytest_plugins = ("fake_stages",)
 
-COMMANDS = ["protect", "train-prior", "purify", "evaluate", "report", "run", "demo", "verify", "list", "doctor"]
+COMMANDS = [
+    "protect", "import", "train-prior", "purify", "evaluate", "report", "run", "demo", "verify", "list", "doctor",
+]  # fmt: skip
 HEAVY = ("torch", "torchvision", "lpips", "scipy", "PIL")
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ue_audit import config, doctor, methods
+from ue_audit.rendering import terminal
 from ue_audit.rendering.terminal import size
 
 
@@ -54,6 +55,20 @@ def test_catalogue_lists_every_method_with_its_first_line() -> None:
         assert all(found[folder].values()), "every method says in one line what it is"
     assert set(found["presets"]) >= {f"audits/{name}" for name in config.preset_names("audits")}
     assert all(found["presets"].values()), "every preset opens with a comment"
+
+
+def test_the_method_table_says_paper_budget_cost_and_needs() -> None:
+    found = doctor.method_table()
+    for kind, folder in methods.KINDS.items():
+        rows = found[folder]
+        assert [row["name"] for row in rows] == methods.names(kind)
+        assert all(row["what"] and row["paper"] and set(row["needs"]) <= set(methods.NEEDS) for row in rows)
+    emn = next(row for row in found["protections"] if row["name"] == "emn")
+    assert (emn["budget"], round(255 * emn["limit"]), emn["needs"]) == ("linf", 8, ["labels"])
+    assert emn["passes"]["emn-paper"] > emn["passes"]["emn"] > 1
+    lsp = next(row for row in found["protections"] if row["name"] == "lsp")
+    assert not any(lsp["passes"].values())
+    assert "passes an image" in terminal.method_lines(found)
 
 
 def test_everything_is_text() -> None:

@@ -72,8 +72,10 @@ GOOD = """
 from ue_audit import config
 SOURCE = "here"
 BUDGET = "linf"
+NEEDS = ("labels",)
 class Config(config.Config):
     eps: float = 0.1
+def passes(config, images): return 0.0
 def generate(data, config, tools): ...
 """
 
@@ -91,7 +93,7 @@ def test_a_foreign_module_is_loaded_by_its_dotted_name(tmp_path: Path, monkeypat
     assert "PYTHONPATH" in caught.value.hint
 
 
-@pytest.mark.parametrize("lacking", ["SOURCE", "BUDGET", "Config", "generate"])
+@pytest.mark.parametrize("lacking", ["SOURCE", "BUDGET", "NEEDS", "Config", "generate", "passes"])
 def test_a_module_that_breaks_the_contract_is_told_what_it_lacks(
     lacking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from stand_ins import owner, photos
 
-from ue_audit import manifest, protect
+from ue_audit import manifest, protect, purify
 from ue_audit.errors import InputRefused, NonFiniteError, UsageError
 from ue_audit.imagefolder import decode
-from ue_audit.settings import ProtectSettings
+from ue_audit.settings import ProtectSettings, PurifySettings
 from ue_audit.statement import Budget
 
 
@@ -134,3 +134,68 @@ def test_nan_is_never_written(tmp_path):
     with pytest.raises(NonFiniteError):
         protect.run(settings(tmp_path, layers={"flag": {"eps": 1e38, "scale": 1e38}}))
     assert not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_a_share_is_protected_and_the_others_are_copied(tmp_path):
+    owner(tmp_path / "data", each=6)
+    out = protect.run(settings(tmp_path, ratio=0.5))
+    changed = [r["path"] for r in manifest.records(out) if r["linf"]]
+    assert len(changed) == 9 and {key.split("/")[0] for key in changed} == {"class0", "class1", "class2"}
+    assert all(np.unique(change(tmp_path, key)).tolist() == [-8, 8] for key in changed)
+    made = manifest.read(out)
+    assert made.summary["images protected"] == made.notes["protected"] == 9 and made.counts["written"] == 18
+    assert manifest.verify(out, chain=True).problems == []
+    with pytest.raises(UsageError) as caught:
+        protect.run(settings(tmp_path))  # the same folder with another share
+    assert "ratio" in " ".join(caught.value.details)
+
+
+def test_a_change_without_a_working_size_is_made_at_native_size(tmp_path):
+    for side in (8, 12, 20):
+        photos(tmp_path / "data" / "train", each=1, classes=2, size=side)
+        for file in (tmp_path / "data" / "train").glob("*/000.png"):
+            file.rename(file.with_name(f"{side}.png"))
+    out = protect.run(settings(tmp_path, method="stand_ins.dot", size=8))
+    for side in (8, 12, 20):
+        assert np.argwhere(change(tmp_path, f"class1/{side}.png").any(2)).tolist() == [[side // 2, side // 2]]
+    assert manifest.verify(out, chain=True).problems == []
+
+
+def test_an_encoder_is_recorded_by_its_digest_and_refused_by_methods_without_one(tmp_path):
+    owner(tmp_path / "data")
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"weights")
+    out = protect.run(settings(tmp_path, method="stand_ins.dot", encoder=weights))
+    assert np.argwhere(change(tmp_path, "class0/000.png").any(2)).tolist() == [[0, 0]]
+    named = {d.name: d.digest for d in manifest.read(out).dependencies}
+    assert named["encoder"] == {"sha256": manifest.file_sha256(weights)}
+    weights.write_bytes(b"others")
+    assert [p.what for p in manifest.verify(out, chain=True).problems]
+    with pytest.raises(UsageError, match="encoder"):
+        protect.run(settings(tmp_path, method="stand_ins.dot", encoder=weights))  # other weights, same folder
+    with pytest.raises(UsageError, match="uses no encoder"):
+        protect.run(settings(tmp_path, output=tmp_path / "else", encoder=weights))
+
+
+def test_the_manifest_says_what_the_noise_is_like(tmp_path):
+    owner(tmp_path / "data", each=10)
+    found = manifest.read(protect.run(settings(tmp_path))).notes
+    assert found["traits"]["separability"] == 1.0 and found["traits"]["images"] == 30  # a map per class
+    assert 0.6 < found["traits"]["high_frequency_share"] < 0.9 and found["passes"] == 0.0  # white maps: 3/4
+
+
+def test_the_plan_counts_the_part_that_is_protected(tmp_path):
+    owner(tmp_path / "data", each=6)
+    notes = " ".join(protect.plan(settings(tmp_path, ratio=0.5)).notes)
+    assert "0 forward and backward passes" in notes
+
+
+def test_a_flat_folder_is_protected_purified_and_verified_as_it_lies(tmp_path):
+    photos(tmp_path / "one", classes=1, each=5)
+    (tmp_path / "one" / "class0").rename(tmp_path / "data")
+    out = protect.run(settings(tmp_path, method="stand_ins.dot"))
+    assert sorted(p.name for p in out.glob("*.png")) == [f"{n:03d}.png" for n in range(5)]
+    assert {r["label"] for r in manifest.records(out)} == {None}
+    again = purify.run(PurifySettings(source=out, output=tmp_path / "grey", method="stand_ins.grey"))
+    assert manifest.verify(again, chain=True).problems == []
+    assert manifest.records(again)[0]["psnr_clean"] > 0  # the originals were found

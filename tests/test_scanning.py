@@ -140,3 +140,13 @@ def test_a_root_that_holds_no_classes_is_a_usage_error(tmp_path: Path, place: st
     with pytest.raises((UsageError, InputRefused)) as caught:
         imagefolder.intake(imagefolder.scan(tmp_path / place))
     assert caught.value.exit_code == (3 if place == "images" else 2)
+
+
+def test_a_folder_is_flat_only_if_all_its_images_lie_in_the_root(tmp_path: Path) -> None:
+    flat = image_tree(tmp_path / "data", ("one",)) / "one"
+    found = imagefolder.scan(flat, flat=None)
+    assert [(e.path, e.label) for e in found.entries] == [(f"{n}.png", None) for n in range(4)]
+    assert found.classes == () and found.refused == () and len(imagefolder.scan(flat, flat=None, limit=2).entries) == 2
+    (flat.parent / "stray.png").write_bytes(saved(noise(1)))
+    mixed = imagefolder.scan(flat.parent, flat=None)
+    assert mixed.classes == ("one",) and [refusal.path for refusal in mixed.refused] == ["stray.png"]

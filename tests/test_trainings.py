@@ -49,7 +49,7 @@ def test_more_seeds_keep_the_trainings_that_are_there(exam):
 def test_a_failure_ends_all_and_frees_the_threads(exam, tmp_path, threads):
     def fit(data, config, tools):
         yield Epoch(1, 1.0, lambda x: torch.zeros(len(x), 3))
-        yield Epoch(2, float("nan") if data is exam.cells[1].data else 1.0, lambda x: torch.zeros(len(x), 3))
+        yield Epoch(2, float("nan") if data.pixels is exam.cells[1].data.pixels else 1.0, lambda x: torch.zeros(len(x), 3))
 
     broken = exam.learners[0]._replace(module=SimpleNamespace(fit=fit))
     bad = Exam(exam.cells, [broken], exam.val, exam.test, "", {}, exam.device)
@@ -59,3 +59,24 @@ def test_a_failure_ends_all_and_frees_the_threads(exam, tmp_path, threads):
         list(trainings.run_all(list(trainings.enumerate_all(bad, 2, 0)), bad, Path(tmp_path), SILENT))
     assert torch.get_num_threads() == threads
     torch.set_num_threads(before)
+
+
+def test_learners_see_the_clean_images_beside_their_own_and_their_notes_are_kept(exam, tmp_path):
+    def fit(data, config, tools):
+        tools.note("probe", "own" if data.clean is None else data.clean.keys[0])
+        assert torch.equal(data.clean.batch([0]), exam.cells[0].data.batch([0]))
+        yield Epoch(2, 1.0, lambda x: torch.zeros(len(x), 3))
+
+    noting = exam.learners[0]._replace(module=SimpleNamespace(fit=fit))
+    seen = Exam(exam.cells, [noting], exam.val, exam.test, "", {}, exam.device)
+    counted = Counted()
+    done = list(trainings.run_all(list(trainings.enumerate_all(seen, 1, 0)), seen, Path(tmp_path), counted))
+    assert [d.record["notes"]["probe"] for d in done] == ["class0/000.png"] * 2
+    assert counted.total == 4  # an epoch that stands for two moves the bar by two
+
+
+class Counted(type(SILENT)):
+    total = 0
+
+    def advance(self, n=1, **figures):
+        self.total += n

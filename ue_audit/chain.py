@@ -16,6 +16,7 @@ from ue_audit.config import Config, load_preset, resolve
 from ue_audit.errors import IntegrityError, UsageError
 from ue_audit.progress import SILENT, Progress
 from ue_audit.settings import (
+    AdoptSettings,
     EvaluateSettings,
     ProtectSettings,
     PurifySettings,
@@ -26,7 +27,7 @@ from ue_audit.settings import (
     command,
 )
 
-AnySettings = ProtectSettings | TrainPriorSettings | PurifySettings | EvaluateSettings | ReportSettings
+AnySettings = ProtectSettings | AdoptSettings | TrainPriorSettings | PurifySettings | EvaluateSettings | ReportSettings
 
 
 class Step(NamedTuple):
@@ -112,7 +113,8 @@ def plan(step: Step, progress: Progress = SILENT) -> Any:
 
 def module(stage: str) -> Any:
     """The stage's module; importing it loads torch."""
-    return importlib.import_module(f"ue_audit.{stage.replace('-', '_')}")
+    name = {"import": "adopt"}.get(stage, stage.replace("-", "_"))
+    return importlib.import_module(f"ue_audit.{name}")
 
 
 def run(todo: list[Step], progress: Progress = SILENT) -> Path:
@@ -141,6 +143,10 @@ def resolved(step: Step) -> list[tuple[str, Config, dict[str, str]]]:
 
         preset = {"preset": load_preset(step.stage, step.settings.preset)}
         return [*found, ("prior", *resolve(PriorConfig, {**preset, **layers}, step.stage))]
+    if isinstance(step.settings, AdoptSettings):
+        from ue_audit.adopt import Allowed
+
+        return [*found, ("budget", *resolve(Allowed, layers, step.stage))]
     for kind in (kind for kind, stage in methods.STAGE.items() if stage == step.stage):
         for name in getattr(step.settings, "learners", None) or [getattr(step.settings, "method", "")]:
             chosen = methods.configure(kind, name, layers)

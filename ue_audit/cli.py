@@ -37,14 +37,32 @@ def _commands() -> Any:
     return commands
 
 
-@_command("protect", "images", "protection", "resize_output", *STAGE)
+@_command("protect", "images", "protection", "encoder", "ratio", "resize_output", *STAGE)
 def protect(given: Given) -> None:
     """Add a protection to images, within its budget.
 
     ue-audit protect data/
-    ue-audit protect --method lsp --set eps=8/255 -o protected data/
+    ue-audit protect --method lsp --set l2=1.0 -o protected data/
+    ue-audit protect --method uc --encoder weights.safetensors photos/
     """
     _commands().stage("protect", given)
+
+
+@_command(
+    "import", "foreign", "originals", "called", "set", "config", "size", *INTAKE,
+    "cache", "output", "fresh", "dry_run", "show_config", *SHOW,
+)  # fmt: skip
+def adopt(given: Given) -> None:
+    """Bring in images that another tool protected; the rest of the audit runs on them.
+    Pairs are found by path: the same class folder and name, whatever the ending; in a flat folder by name alone.
+    Pixels are kept exactly and written as lossless PNG. --set eps=8/255, --set l2=1.0 (at 32 px) or --set pixels=1
+    says what the other tool was allowed to change: an image that breaks it ends with exit code 4. With --size both
+    sets are taken at that size; without it, each protected image must have the size of its original.
+
+    ue-audit import --clean data/train protected/
+    ue-audit import --clean data/train --method tap --set eps=8/255 protected/
+    """
+    _commands().stage("import", given)
 
 
 @_command("train-prior", "raw", "preset", "start", *STAGE)
@@ -123,6 +141,7 @@ def list_names(given: Given) -> None:
 
     ue-audit list
     ue-audit list protections
+    ue-audit list methods --json
     """
     _commands().list_names(given)
 

@@ -155,9 +155,13 @@ def verify(given: Given) -> None:
 def list_names(given: Given) -> None:
     """Methods and presets."""
     mode, kind = modes(given), given.get("kind")
+    if kind == "methods":
+        table = examination.method_table()
+        screen.result(mode, {"command": "list", **table}, terminal.method_lines(table))
+        return
     found = examination.catalogue()
     if kind is not None and kind not in found:
-        raise UsageError(f"nothing called {kind!r} to list", hint=did_you_mean(kind, found))
+        raise UsageError(f"nothing called {kind!r} to list", hint=did_you_mean(kind, [*found, "methods"]))
     found = found if kind is None else {kind: found[kind]}
     screen.result(mode, {"command": "list", **found}, terminal.table(found))
 

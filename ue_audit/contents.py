@@ -171,8 +171,8 @@ class Folder:
             return self.problem(path, f"its source {record.source} is {bad.reason}")
         if source.sha256 != record.source_sha256:
             return self.problem(path, f"its source {record.source} has changed")
-        clean = source.pixels
-        if clean.shape != pixels.shape and self.manifest.settings.get("resize_output"):
+        clean, asked = source.pixels, self.manifest.settings
+        if clean.shape != pixels.shape and asked.get("resize_output", asked.get("size")):  # import has only a size
             clean = resized(clean, pixels.shape[1], pixels.shape[0])
         if clean.shape != pixels.shape:
             return self.problem(path, f"has not the size of its source {record.source}")

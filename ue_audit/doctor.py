@@ -6,13 +6,15 @@ import os
 import platform
 import shutil
 from pathlib import Path
+from typing import Any
 
 from ue_audit import __version__, methods
-from ue_audit.config import preset_names, presets_root
+from ue_audit.config import load_preset, preset_names, presets_root
 from ue_audit.rendering.terminal import size
 
 PACKAGES = ("torch", "torchvision", "lpips", "pillow", "numpy", "scipy", "pydantic", "safetensors")
 PRESET_STAGES = ("protect", "train-prior", "purify", "evaluate", "audits")
+COUNTED_IMAGES = 50_000  # the size of set for which a protection's cost is told
 
 Table = dict[str, dict[str, str]]
 
@@ -78,6 +80,31 @@ def catalogue() -> Table:
     }
     presets = [(stage, name) for stage in PRESET_STAGES for name in preset_names(stage)]
     return found | {"presets": {f"{stage}/{name}": _comment(stage, name) for stage, name in presets}}
+
+
+def method_table() -> dict[str, list[dict[str, Any]]]:
+    """Every method of each kind: what it is, paper, budget, cost, needs. Loads them all, and torch with them."""
+    return {folder: [_described(kind, name) for name in methods.names(kind)] for kind, folder in methods.KINDS.items()}
+
+
+def _described(kind: str, name: str) -> dict[str, Any]:
+    """A method in plain values; a protection with the budget and cost of its defaults and of its presets."""
+    module = methods.load(kind, name)
+    found = {
+        "name": name,
+        "what": (module.__doc__ or "").partition("\n")[0],
+        "paper": module.SOURCE,
+        "needs": list(module.NEEDS),
+    }
+    if kind != "protection":
+        return found
+    presets = [p for p in preset_names("protect") if load_preset("protect", p)["method"] == name]
+    costs = {p: _cost(methods.configure(kind, p, {})) for p in (name, *presets)}
+    return found | {"budget": module.BUDGET, "limit": methods.limit(module, module.Config()), "passes": costs}
+
+
+def _cost(chosen: methods.Chosen) -> float:
+    return round(float(chosen.module.passes(chosen.config, COUNTED_IMAGES)), 1)
 
 
 def _first_line(module: Path) -> str:

@@ -51,7 +51,8 @@ def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:
     epochs = getattr(exam.learners[0].config, "epochs", 1)
     tools = Tools(device=exam.device, seed=settings.seed)
     start = time.monotonic()
-    next(iter(exam.learners[0].module.fit(exam.cells[0].data, exam.learners[0].config, tools)))
+    clean = exam.cells[0].data
+    first = next(iter(exam.learners[0].module.fit(clean.with_clean(clean), exam.learners[0].config, tools)))
     return Plan(
         stage="evaluate",
         output=str(settings.place()),
@@ -60,7 +61,7 @@ def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:
         shards=len(todo),
         output_bytes=4096 * len(todo),
         free_bytes=shutil.disk_usage(settings.place().resolve().parent).free,
-        seconds_estimate=(time.monotonic() - start) * epochs * len(todo),
+        seconds_estimate=(time.monotonic() - start) * epochs / first.number * len(todo),
         notes=(
             f"{len(todo)} trainings: {len(exam.cells)} sets x {len(exam.learners)} learners x {settings.seeds} seeds",
         ),

@@ -7,7 +7,7 @@ import numpy as np
 
 from ue_audit import cells, manifest
 from ue_audit.manifest import Manifest
-from ue_audit.settings import MODELS, command
+from ue_audit.settings import made_by
 
 if TYPE_CHECKING:
     from ue_audit.trainings import Exam
@@ -85,4 +85,4 @@ def commands(paths: list[Path]) -> list[str]:
     """The exact commands behind these folders and their priors, each once, in the order they were finished."""
     found = [m for path in paths for m in (manifest.find(path), (prior_manifest(path) or (None, None))[1]) if m]
     ordered = sorted(found, key=lambda m: m.run.finished)
-    return list(dict.fromkeys(command(m.stage, MODELS[m.stage](**m.settings)) for m in ordered))
+    return list(dict.fromkeys(made_by(m.stage, m.settings) for m in ordered))

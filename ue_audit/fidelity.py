@@ -47,7 +47,7 @@ def _originals(clean: Path, source: Path, data: ImageData) -> ImageData | None:
     """The clean images in the order of `data`, or None when one of them is not there."""
     if not clean.is_dir():
         return None
-    originals = imagefolder.intake(imagefolder.scan(clean), size=data.size).data
+    originals = imagefolder.intake(imagefolder.scan(clean, flat=None), size=data.size).data
     rows, known = {key: row for row, key in enumerate(originals.keys)}, cells.original_keys(source)
     keys = [known.get(key, key) for key in data.keys]
     return originals.take([rows[key] for key in keys]) if all(key in rows for key in keys) else None

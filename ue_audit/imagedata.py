@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
 
 class ImageData:
-    """Decoded images as methods see them: (N,S,S,3) uint8, in memory or memory-mapped, read by batches of rows."""
+    """Decoded images as methods see them: (N,S,S,3) uint8, in memory or memory-mapped, read by batches of rows.
 
-    clean = None
+    `clean` holds the clean labelled images a linear probe is fitted on, or None.
+    """
+
+    clean: "ImageData | None" = None
 
     def __init__(
         self, pixels: Pixels, keys: Sequence[str], classes: Sequence[str], numbers: Sequence[int] | None
@@ -52,6 +55,12 @@ class ImageData:
     def with_pixels(self, pixels: Pixels) -> "ImageData":
         """The same keys and labels with other pixels."""
         return ImageData(pixels, self.keys, self.classes, self._numbers)
+
+    def with_clean(self, clean: "ImageData") -> "ImageData":
+        """The same images, with clean ones beside them."""
+        beside = self.with_pixels(self.pixels)
+        beside.clean = clean
+        return beside
 
     def with_classes(self, classes: Sequence[str]) -> "ImageData":
         """Labels renumbered to `classes`, which holds every class of this set. Raises UsageError otherwise."""

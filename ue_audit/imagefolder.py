@@ -136,7 +136,7 @@ class Asked(Protocol):
 
 
 def take_in(
-    root: Path, asked: Asked, *, flat: bool = False, array: MakeArray | None = None, progress: Progress = SILENT
+    root: Path, asked: Asked, *, flat: bool | None = False, array: MakeArray | None = None, progress: Progress = SILENT
 ) -> Intake:
     """Scan and intake of a folder as a stage's settings ask for. Raises what `scan` and `intake` raise."""
     return intake(

@@ -5,8 +5,11 @@
     purifier     purifiers/     build(data, config, tools)               purify(batch) -> (B,3,S,S)
     learner      learners/      fit(data, config, tools)                 iterator of Epoch
 
-Every module also has `SOURCE` (paper, arXiv id, algorithm) and `Config` (a `config.Config`); a protection also
-declares `BUDGET` ("linf", "l2", "l0" or "none"). A dotted name loads a foreign module with the same contract.
+Every module also has `SOURCE` (paper, arXiv id, algorithm), `Config` (a `config.Config`) and `NEEDS` (of "labels",
+"encoder", "prior"). A protection also declares `BUDGET` ("linf", "l2", "l0" or "none") and `passes(config, images)`,
+the forward and backward passes of a network it spends on each of `images` images. Where its change has no working size,
+delta also has `native(row, x)`, the change of one image x (3,H,W) at its own size. `estimate(data, config, tools)`,
+in seconds, is optional. A dotted name loads a foreign module with the same contract.
 """
 
 import importlib
@@ -23,6 +26,7 @@ KINDS = {"protection": "protections", "purifier": "purifiers", "learner": "learn
 ENTRY = {"protection": "generate", "purifier": "build", "learner": "fit"}
 STAGE = {"protection": "protect", "purifier": "purify", "learner": "evaluate"}
 BUDGETS = ("linf", "l2", "l0", "none")
+NEEDS = ("labels", "encoder", "prior")
 
 
 def names(kind: str) -> list[str]:
@@ -70,6 +74,12 @@ def configure(kind: str, name: str, layers: Mapping[str, Mapping[str, Any]]) -> 
     return Chosen(method, module, config, origins)
 
 
+def limit(module: ModuleType, config: Any) -> float:
+    """The limit of a protection's budget: `eps` for linf, `l2` (at 32 px) for l2, `pixels` for l0; 0 for none."""
+    field = {"linf": "eps", "l2": "l2", "l0": "pixels", "none": None}[module.BUDGET]
+    return float(getattr(config, field)) if field else 0.0
+
+
 def _foreign(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
@@ -79,9 +89,12 @@ def _foreign(name: str) -> ModuleType:
 
 def _checked(module: ModuleType, kind: str, name: str) -> ModuleType:
     config = getattr(module, "Config", None)
-    missing = [part for part in ("SOURCE", ENTRY[kind]) if not hasattr(module, part)]
+    parts = ("SOURCE", ENTRY[kind], *(("passes",) if kind == "protection" else ()))
+    missing = [part for part in parts if not hasattr(module, part)]
     if not (isinstance(config, type) and issubclass(config, Config)):
         missing.append("Config")
+    if not set(getattr(module, "NEEDS", ("absent",))) <= set(NEEDS):
+        missing.append("NEEDS")
     if kind == "protection" and getattr(module, "BUDGET", None) not in BUDGETS:
         missing.append("BUDGET")
     if missing:

@@ -54,6 +54,7 @@ def _option(panel: str, names: str, kind: Any, text: str, default: str = "") -> 
 TABLE: dict[str, Any] = {
     # arguments
     "images": _argument(Path, "FOLDER", "Class folders with images, or a folder with train/ and test/."),
+    "foreign": _argument(Path, "FOLDER", "Images protected by another tool: class folders, or one flat folder."),
     "raw": _argument(Path, "RAW", "Unprotected images of the same kind; class folders are ignored."),
     "protected": _argument(Path | None, "FOLDER", "Protected images; else the newest output of protect."),
     "folders": _argument(
@@ -63,10 +64,13 @@ TABLE: dict[str, Any] = {
     "audit": _argument(str, "AUDIT", "An audit file (YAML), or the name of an audit preset."),
     "source": _argument(Path | None, "FOLDER", "The clean images, if the audit does not name them."),
     "outputs": _argument(list[Path], "OUTPUT...", "Outputs of ue-audit: folders or checkpoints."),
-    "kind": _argument(str | None, "KIND", "Only these: protections, purifiers, learners or presets."),
+    "kind": _argument(str | None, "KIND", "Only these: protections, purifiers, learners, presets; methods: with paper, budget, cost."),
     # choosing
     "protection": _option(CHOICE, "--method NAME", str, "Protection or preset.", DEFAULT["protect.method"]),
     "purifier": _option(CHOICE, "--method NAME", str, "Purifier or preset.", DEFAULT["purify.method"]),
+    "called": _option(
+        CHOICE, "--method NAME", str, "What reports call the protection.", DEFAULT["import.method"]
+    ),
     "learners": _option(
         CHOICE, "--learner NAME", list[str], "Learner or preset; repeatable.", DEFAULT["evaluate.learners"]
     ),
@@ -76,10 +80,15 @@ TABLE: dict[str, Any] = {
     "config": _option(CHOICE, "--config FILE", Path, "Settings from a YAML file."),
     "no_noise_control": _option(CHOICE, "--no-noise-control", bool, "No clean + random noise; no grade."),
     "quick": _option(CHOICE, "--quick", bool, "One training seed and no grade."),
+    "ratio": _option(
+        CHOICE, "--ratio SHARE", str, "Protect only this share of each class, such as 80%.", DEFAULT["protect.ratio"]
+    ),
     # places
+    "encoder": _option(PLACES, "--encoder FILE", Path, "Pretrained weights, for methods that need an encoder."),
     "prior": _option(PLACES, "--prior FILE", Path, "Diffusion prior, as train-prior writes it."),
     "start": _option(PLACES, "--from FILE", Path, "Prior to go on from, instead of from scratch."),
     "clean": _option(PLACES, "--clean FOLDER", Path, "Clean originals.", "found by lineage"),
+    "originals": _option(PLACES, "--clean FOLDER", Path, "The same images before they were protected."),
     "test": _option(PLACES, "--test FOLDER", Path, "Clean test images.", "found by lineage"),
     "val": _option(PLACES, "--val FOLDER", Path, "Clean validation images.", "found by lineage"),
     "output": _option(PLACES, "-o --output PATH", Path, "Where to write.", "input name + method, here"),
@@ -116,8 +125,11 @@ SHOW = ("json", "quiet", "verbose")
 INTAKE = ("limit", "on_bad", "max_bad")
 RUN = ("seed", "device", "cache", "output", "fresh", "dry_run", "show_config", *SHOW)
 STAGE = ("set", "config", "size", *INTAKE, *RUN)
-NEEDED = ("images", "raw", "audit", "outputs")
-FIELD = {"images": "source", "protected": "source", "protection": "method", "purifier": "method"}
+NEEDED = ("images", "foreign", "originals", "raw", "audit", "outputs")
+FIELD = {
+    "images": "source", "foreign": "source", "protected": "source", "originals": "clean",
+    "protection": "method", "purifier": "method", "called": "method",
+}  # fmt: skip
 TURNED_OFF = {"no_images": "images", "no_noise_control": "noise_control"}
 
 
@@ -187,7 +199,7 @@ def settings(stage: str, model: type[Settings], given: Given) -> Settings:
             given.setdefault("method", layers["file"].pop("method"))
         given["layers"] = layers
     made, _ = resolve(model, {"flag": given}, stage)
-    for field in ("source", "raw", "start", "folders", "evaluation", "clean", "test", "val"):
+    for field in ("source", "raw", "start", "folders", "evaluation", "clean", "test", "val", "encoder"):
         value = getattr(made, field, None) or ()
         for path in value if isinstance(value, tuple) else (value,):
             if not path.exists():

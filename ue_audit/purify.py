@@ -34,7 +34,7 @@ def run(settings: PurifySettings, progress: Progress = SILENT) -> Path:
     chosen = methods.configure("purifier", settings.method, settings.layers)
     device, weights = pick_device(settings.device), _weights(settings, chosen)
     room = imagefolder.spill(settings.cache or output.parent)
-    taken = imagefolder.take_in(source, settings, array=room, progress=progress)
+    taken = imagefolder.take_in(source, settings, flat=None, array=room, progress=progress)
     manifest.check_taken(source, taken.sources)
     work = shards.Work.open(output, _parameters(settings, chosen, taken, weights), fresh=settings.fresh)
     if work.complete:
@@ -51,7 +51,7 @@ def plan(settings: PurifySettings, progress: Progress = SILENT) -> Plan:
     """What `run` would do, its time calibrated on one batch; writes nothing."""
     source = imagefolder.parts(settings.source).train
     chosen = methods.configure("purifier", settings.method, settings.layers)
-    taken = imagefolder.take_in(source, settings, progress=progress)
+    taken = imagefolder.take_in(source, settings, flat=None, progress=progress)
     tools = Tools(device=pick_device(settings.device), seed=settings.seed, weights=_weights(settings, chosen))
     purify = chosen.module.build(taken.data, chosen.config, tools)
     rows = range(min(32, len(taken.data)))
@@ -180,7 +180,8 @@ def _parents(
     ]
     if manifest.find(source) is not None:
         return [manifest.dependency("protected", source, output=output), *files]
-    used = {"limit": settings.limit, "skipped": tuple(refusal.path for refusal in taken.refused)}
+    skipped = tuple(refusal.path for refusal in taken.refused)
+    used = {"flat": not taken.data.classes, "limit": settings.limit, "skipped": skipped}
     digest = manifest.source_digest(taken.sources)
     clean = manifest.dependency("source", source, output=output, digest=digest, **used)
     return [clean, clean.model_copy(update={"name": "clean"}), *files]

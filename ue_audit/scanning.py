@@ -92,19 +92,21 @@ def _folders(folder: Path) -> list[Path]:
         raise ResourceError(f"cannot list {folder}: {error.strerror}") from error
 
 
-def scan(root: Path, *, flat: bool = False, limit: int | None = None) -> Listing:
+def scan(root: Path, *, flat: bool | None = False, limit: int | None = None) -> Listing:
     """The images below `root`, sorted by path; nothing is decoded.
 
-    flat: class folders are ignored (labels None). limit: that many images, taken from the classes in turn.
-    Raises UsageError for a root that is no folder or holds no image, IntegrityError for unfinished work.
+    flat: class folders are ignored (labels None); None: as the folder is, flat if all its images lie in the root.
+    limit: that many images, taken from the classes in turn. Raises UsageError for a root that is no folder or holds no image, IntegrityError for unfinished work.
     """
     folders = _folders(root)
     if (root / "ue-audit.journal").exists() and not (root / "ue-audit.json").exists():
         raise IntegrityError(
             f"{root} is unfinished work of ue-audit", hint="run the command that makes it again, it resumes"
         )
-    walk = _Walk(root.resolve(), flat)
+    walk = _Walk(root.resolve(), bool(flat))
     walk.folder(root.resolve(), "")
+    if flat is None and not walk.entries and any(refusal.reason == "outside-class" for refusal in walk.refused):
+        return scan(root, flat=True, limit=limit)
     entries = _limited(walk.kept(), limit)
     if not entries and not walk.refused:
         raise UsageError(f"no images in {root}", hint="expected <class>/<image>" if not flat else "")

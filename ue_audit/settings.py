@@ -75,11 +75,32 @@ class StageSettings(Running):
 class ProtectSettings(StageSettings):
     source: Path
     method: str = "emn"
+    encoder: Path | None = None
+    ratio: Share = Field(1.0, gt=0)
     size: int | None = Field(None, ge=8)
     resize_output: bool = False
 
     def place(self) -> Path:
         """The output folder: `-o`, else input base name + method in the working directory."""
+        return self.output or Path(f"{base_name(self.source)}.{self.method}")
+
+
+class AdoptSettings(Config):
+    """`import`: nothing in it is random and nothing needs a device. With `size` both sets are taken at S x S."""
+
+    source: Path
+    clean: Path
+    method: str = Field("imported", max_length=64, pattern=r"^\w[\w.+-]*$")
+    size: int | None = Field(None, ge=8)
+    limit: int | None = Field(None, ge=1)
+    on_bad: Literal["stop", "skip"] = "stop"
+    max_bad: Share = 0.01
+    fresh: bool = False
+    cache: Path | None = None
+    output: Path | None = None
+    layers: Layers = Field(default_factory=dict)
+
+    def place(self) -> Path:
         return self.output or Path(f"{base_name(self.source)}.{self.method}")
 
 
@@ -176,8 +197,15 @@ def _words(field: str, value: Any) -> Iterator[str]:
 
 MODELS: dict[str, type[Config]] = {
     "protect": ProtectSettings,
+    "import": AdoptSettings,
     "train-prior": TrainPriorSettings,
     "purify": PurifySettings,
     "evaluate": EvaluateSettings,
     "report": ReportSettings,
 }
+
+
+def made_by(stage: str, fields: dict[str, Any]) -> str:
+    """The line that made an output, from its manifest's stage and settings; `import` makes outputs of `protect`."""
+    verb = "import" if stage == "protect" and "clean" in fields else stage
+    return command(verb, MODELS[verb](**fields))

@@ -71,7 +71,7 @@ def enumerate_all(exam: Exam, seeds: int, seed: int) -> Iterator[Training]:
         for learner in exam.learners:
             recipe = learner.config.model_dump(mode="json")
             for cell, digest in zip(exam.cells, digests, strict=True):
-                parts = [__version__, digest, held_out, learner.name, recipe, own]
+                parts = [__version__, digests[0], digest, held_out, learner.name, recipe, own]
                 key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
                 yield Training(cell, learner, own, f"{key}-{cell.role}")
 
@@ -109,11 +109,11 @@ class _Bar:
         self._progress = progress
         progress.start("training", epochs, "epochs")
 
-    def epoch(self, accuracy: float) -> None:
+    def epochs(self, count: int, accuracy: float) -> None:
         if self.stopped.is_set():
             raise Stopped
         with self._lock:
-            self._progress.advance(1, accuracy=accuracy)
+            self._progress.advance(count, accuracy=accuracy)
 
 
 def _timed(training: Training, exam: Exam, scratch: Path, bar: _Bar) -> Done:
@@ -127,7 +127,8 @@ def train(training: Training, exam: Exam, scratch: Path, bar: _Bar) -> dict[str,
     cell = training.cell
     tools = Tools(device=exam.device, seed=training.seed, work=scratch / training.key)
     saved = tools.restore("curve") or {"curve": [], "per_class": {}}
-    for epoch in training.learner.module.fit(cell.data, training.learner.config, tools):
+    data = cell.data.with_clean(exam.cells[0].data)  # what a linear probe is fitted on; others do not look at it
+    for epoch in training.learner.module.fit(data, training.learner.config, tools):
         if not np.isfinite(epoch.loss):
             raise NonFiniteError(f"{cell.folder}: the training loss became {epoch.loss} in epoch {epoch.number}")
         right = _right(epoch.predict, exam.test, exam.device)
@@ -136,8 +137,8 @@ def train(training: Training, exam: Exam, scratch: Path, bar: _Bar) -> dict[str,
         before = [p for p in saved["curve"] if p["epoch"] < epoch.number]
         saved = {"curve": [*before, point], "per_class": _per_class(right, exam.test)}
         tools.save("curve", lambda saved=saved: saved)  # type: ignore[misc]
-        bar.epoch(point["test"])
-    return _record(training, exam, saved["curve"], saved["per_class"])
+        bar.epochs(epoch.number - (before[-1]["epoch"] if before else 0), point["test"])
+    return _record(training, exam, saved["curve"], saved["per_class"]) | ({"notes": tools.notes} if tools.notes else {})
 
 
 def _right(predict: Callable[[torch.Tensor], torch.Tensor], data: ImageData, device: torch.device) -> np.ndarray:

@@ -5,6 +5,7 @@ import torch
 from ue_audit import config as base
 
 SOURCE = "a stand-in for tests"
+NEEDS = ()
 
 
 class Config(base.Config):

@@ -6,6 +6,7 @@ from ue_audit import config as base
 from ue_audit.tools import Epoch
 
 SOURCE = "a stand-in for tests"
+NEEDS = ()
 
 
 class Config(base.Config):

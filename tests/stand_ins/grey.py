@@ -3,6 +3,7 @@
 from ue_audit import config as base
 
 SOURCE = "a stand-in for tests"
+NEEDS = ()
 
 
 class Config(base.Config):

@@ -1,0 +1,43 @@
+"""Changes in whole levels: kept within every norm, measured by hand."""
+
+import numpy as np
+import pytest
+from trees import brighter, noise
+
+from ue_audit import change
+from ue_audit.errors import IntegrityError
+from ue_audit.imagefolder import decode
+from ue_audit.statement import Budget
+
+
+def test_figures_by_hand() -> None:
+    """Two of four pixels change: by (3, 0, -4) and (0, 12, 0); squares 25 + 144 = 13², over 12 values."""
+    x = np.full((2, 2, 3), 100, np.uint8)
+    y = x.copy()
+    y[0, 0], y[1, 1] = (103, 100, 96), (100, 112, 100)
+    found = change.measure(x, y)
+    assert (found["linf"], found["changed"]) == (12, 2)
+    assert found["l2"] == pytest.approx(13 / 255)
+    assert found["psnr"] == pytest.approx(10 * np.log10(255**2 / (169 / 12)))
+
+
+def test_equal_images_have_no_psnr() -> None:
+    x = noise(0)
+    assert change.measure(x, x) == {"linf": 0, "l2": 0.0, "changed": 0, "psnr": None}
+
+
+@pytest.mark.parametrize("count", [1, 3, 64])
+def test_l0_keeps_the_pixels_that_change_most(count: int) -> None:
+    x, levels = np.full((8, 8, 3), 100, np.uint8), np.zeros((8, 8, 3))
+    levels[..., 0] = np.arange(64).reshape(8, 8)[::-1] + 1
+    y = change.quantise(x, levels, Budget(norm="l0", limit=count))
+    assert change.measure(x, y)["changed"] == count
+    assert change.measure(x, y)["linf"] == 64 and Budget(norm="l0", limit=count).holds(x, y)
+
+
+def test_what_is_written_is_what_is_measured() -> None:
+    x = noise(1)
+    png, written, record = change.encode(x, brighter(x, 5), Budget(norm="linf", limit=8 / 255), "a/1.png")
+    assert np.array_equal(decode(png).pixels, written) and record["linf"] == 5
+    with pytest.raises(IntegrityError, match=r"a/1\.png"):
+        change.encode(x, brighter(x, 9), Budget(norm="linf", limit=8 / 255), "a/1.png")
