@@ -8,6 +8,8 @@ from ue_audit.errors import UsageError
 from ue_audit.protections import lsp
 from ue_audit.tools import Tools
 
+QUICK: dict[str, object] = {}
+
 
 def grey(**kind):
     data = Toy(**kind)
@@ -51,18 +53,33 @@ def test_adding_and_reordering_files_changes_no_other_image():
     assert not torch.equal(craft(few, seed=1)(torch.arange(12)), craft(few)(torch.arange(12)))
 
 
-def test_the_pixel_range_is_kept_and_no_norm_means_no_change():
+def test_an_image_gets_the_same_change_alone_and_in_a_batch():
+    delta = craft(grey(each=8))
+    assert torch.equal(delta(torch.tensor([7])), delta(torch.arange(24))[7:8])
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 32), (50, 70), (16, 224)])
+def test_an_image_of_its_own_size_gets_the_patches_stretched(height, width):
+    delta = craft(grey(size=32, each=2))
+    change = delta.native(3, torch.zeros(3, height, width))
+    assert float(change.norm()) == pytest.approx((height * width) ** 0.5 / 32, abs=1e-5)
+    down, across = ((torch.arange(side) + 0.5) * 32 / side for side in (height, width))
+    nearest = delta(torch.tensor([3]))[0][:, down.long()][:, :, across.long()]  # up to the norm
+    assert torch.allclose(change / change.norm(), nearest / nearest.norm(), atol=1e-6)
+
+
+def test_no_norm_means_no_change_and_what_leaves_the_pixel_range_is_cut():
     data = Toy()
     data.x[:4], data.x[4:8] = 0.0, 1.0
-    x = data.x + craft(data, l2=4.0)(torch.arange(48))
-    assert float(x.min()) >= 0 and float(x.max()) <= 1
     assert not craft(data, l2=0.0)(torch.arange(48)).any()
+    change = levels(data, craft(data, l2=4.0))
+    assert (change[:4] >= 0).all() and (change[4:8] <= 0).all() and change.flatten(1).any(1).all()
 
 
 def test_centres_are_distinct_even_where_vertices_are_few():
     # one patch: F = 3, a cube of 8 vertices for 8 classes
     tools = Tools(seed=0)
-    centres = {tuple(c.tolist()) for c, _ in lsp._clusters([f"c{k}" for k in range(8)], 3, 10.0, tools)}
+    centres = {tuple(c.tolist()) for c in lsp._clusters([f"c{k}" for k in range(8)], 3, 10.0, tools)[0]}
     assert centres == {(a, b, c) for a in (-10.0, 10.0) for b in (-10.0, 10.0) for c in (-10.0, 10.0)}
     with pytest.raises(UsageError, match="too few for 9 classes"):
         craft(Toy(classes=9, each=2), patch=64)
