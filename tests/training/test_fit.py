@@ -45,3 +45,9 @@ def test_a_step_lowers_the_loss_of_its_batch_and_clipping_bounds_it():
         fit.train_step(model, torch.optim.SGD(model.parameters(), 0.1), x, y, clip)
         after = fit.loss_of(model, x, y).item()
         assert after < before if clip is None else abs(after - before) < 1e-6
+
+
+def test_steps_divide_the_rate_by_ten_after_each_milestone():
+    # of 40 epochs: after 14, 24 and 35, as for targeted poisoning
+    rates = [fit.rate(k, 40, recipe(schedule="step")) / 0.8 for k in range(40)]
+    assert rates == pytest.approx([1.0] * 14 + [0.1] * 10 + [0.01] * 11 + [0.001] * 5)

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from ue_audit.config import Config
 from ue_audit.training import augment
 
-Schedule = Literal["one-cycle", "cosine", "constant"]
+Schedule = Literal["one-cycle", "cosine", "step", "constant"]
+MILESTONES = (0.35, 0.6, 0.875)  # of the steps, after each of which "step" divides the rate by 10
 Generators = Callable[..., torch.Generator]  # names -> a private generator
 
 
@@ -41,6 +42,8 @@ def rate(step: int, steps: int, recipe: Recipe) -> float:
         return recipe.lr
     if recipe.schedule == "cosine":
         return recipe.lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+    if recipe.schedule == "step":
+        return recipe.lr * 0.1 ** sum(step >= share * steps for share in MILESTONES)
     top = recipe.warmup * steps
     return recipe.lr * min((step + 1) / top, (steps - step) / (steps - top), 1.0)
 
