@@ -20,6 +20,7 @@ from ue_audit.training import backbones
 from ue_audit.training import fit as loop
 
 SOURCE = "He et al., arXiv 1512.03385 (ResNet); the CIFAR stem and recipe of the unlearnable-examples literature"
+NEEDS = ("labels",)
 SAVE_SECONDS = 60.0
 
 

@@ -1,0 +1,35 @@
+"""MoCo v2, then a linear probe: an exploiter who needs no labels, nor large batches.
+
+The loop, the probe and what differs from the authors' code are in `training.contrastive_fit`; the loss and the networks
+in `training.contrastive`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from ue_audit.tools import Epoch, Tools
+from ue_audit.training import contrastive_fit
+
+SOURCE = (
+    "Chen et al., Improved Baselines with Momentum Contrastive Learning, arXiv 2003.04297; "
+    "as a victim, and its probe: He et al., arXiv 2202.11202 (contrastive poisoning)"
+)
+NEEDS = ("labels",)
+
+
+class Config(contrastive_fit.Config):
+    """Defaults are for a laptop and some thousand images, and **unverified**; `moco-paper` is the literature's victim.
+
+    `lr_scale` gives MoCo the product of rate and loss scale at which SimCLR was measured.
+    """
+
+    epochs: int = Field(24, ge=1)
+    probe_every: int = Field(8, ge=1)
+    lr_scale: float = Field(0.2, gt=0)
+
+
+def fit(data: Any, config: Config, tools: Tools) -> Iterator[Epoch]:
+    """One `Epoch` after each probe; see `contrastive_fit.fit`."""
+    return contrastive_fit.fit("moco", data, config, tools)
