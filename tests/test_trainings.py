@@ -49,7 +49,8 @@ def test_more_seeds_keep_the_trainings_that_are_there(exam):
 def test_a_failure_ends_all_and_frees_the_threads(exam, tmp_path, threads):
     def fit(data, config, tools):
         yield Epoch(1, 1.0, lambda x: torch.zeros(len(x), 3))
-        yield Epoch(2, float("nan") if data.pixels is exam.cells[1].data.pixels else 1.0, lambda x: torch.zeros(len(x), 3))
+        loss = float("nan") if data.pixels is exam.cells[1].data.pixels else 1.0
+        yield Epoch(2, loss, lambda x: torch.zeros(len(x), 3))
 
     broken = exam.learners[0]._replace(module=SimpleNamespace(fit=fit))
     bad = Exam(exam.cells, [broken], exam.val, exam.test, "", {}, exam.device)

@@ -64,7 +64,9 @@ TABLE: dict[str, Any] = {
     "audit": _argument(str, "AUDIT", "An audit file (YAML), or the name of an audit preset."),
     "source": _argument(Path | None, "FOLDER", "The clean images, if the audit does not name them."),
     "outputs": _argument(list[Path], "OUTPUT...", "Outputs of ue-audit: folders or checkpoints."),
-    "kind": _argument(str | None, "KIND", "Only these: protections, purifiers, learners, presets; methods: with paper, budget, cost."),
+    "kind": _argument(
+        str | None, "KIND", "Protections, purifiers, learners or presets; or methods, with paper, budget and cost."
+    ),
     # choosing
     "protection": _option(CHOICE, "--method NAME", str, "Protection or preset.", DEFAULT["protect.method"]),
     "purifier": _option(CHOICE, "--method NAME", str, "Purifier or preset.", DEFAULT["purify.method"]),

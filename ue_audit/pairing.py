@@ -5,7 +5,7 @@ Pairs are found by their paths alone; everything that has no counterpart, or sev
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from ue_audit import imagefolder, manifest

@@ -167,7 +167,7 @@ def _fit(delta: Delta, row: int, x: np.ndarray, levels: np.ndarray) -> np.ndarra
         change = F.interpolate(grid, size=x.shape[:2], mode="bilinear", align_corners=False)[0]
     if not torch.isfinite(change).all():
         raise NonFiniteError(f"the protection gave NaN or infinity in row {row}")
-    return change.permute(1, 2, 0).contiguous().numpy()
+    return np.asarray(change.permute(1, 2, 0).contiguous())
 
 
 # -- manifest ----------------------------------------------------------------------------------------------

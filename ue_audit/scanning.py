@@ -96,7 +96,8 @@ def scan(root: Path, *, flat: bool | None = False, limit: int | None = None) -> 
     """The images below `root`, sorted by path; nothing is decoded.
 
     flat: class folders are ignored (labels None); None: as the folder is, flat if all its images lie in the root.
-    limit: that many images, taken from the classes in turn. Raises UsageError for a root that is no folder or holds no image, IntegrityError for unfinished work.
+    limit: that many images, taken from the classes in turn. Raises UsageError for a root that is no folder or holds
+    no image, IntegrityError for unfinished work.
     """
     folders = _folders(root)
     if (root / "ue-audit.journal").exists() and not (root / "ue-audit.json").exists():

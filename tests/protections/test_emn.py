@@ -8,6 +8,7 @@ from ue_audit.errors import UsageError
 from ue_audit.protections import emn
 from ue_audit.tools import Tools, substream
 from ue_audit.training import backbones, fit, minmin
+from ue_audit.training.noise import Noise
 
 QUICK = {"surrogate_steps": 4, "batch": 16, "steps": 4, "min_rounds": 3, "max_rounds": 3}
 
@@ -48,7 +49,7 @@ def test_the_noise_makes_images_look_solved_and_its_negative_does_not():
     config, tools = emn.Config(**QUICK, shift=0.0), Tools(seed=5)
     problem = minmin.pose(data, data.labels, rows, config, tools)
     model = backbones.build("small", 3, substream(5, "surrogate"))
-    before, after = (minmin.Noise(torch.zeros(48, 3, 12, 12).half().numpy()) for _ in range(2))
+    before, after = (Noise(torch.zeros(48, 3, 12, 12).half().numpy()) for _ in range(2))
     optimiser = torch.optim.SGD(model.parameters(), 0.05)
     for _ in range(6):
         fit.train_step(model, optimiser, data.x, data.labels)
@@ -106,6 +107,12 @@ def test_an_unmet_threshold_is_a_warning_and_keeps_the_best_round():
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match="above max_rounds"):
         emn.Config(min_rounds=5, max_rounds=4)
+
+
+def test_the_published_settings_cost_about_two_hundred_passes_an_image():
+    # 10 rounds x (20 signed steps + 10 batches of 512 of 50,000 images + a forward pass, a third of both)
+    config = emn.Config(surrogate="resnet18", batch=512, steps=20, min_rounds=1)
+    assert emn.passes(config, 50_000) == pytest.approx(10 * (20 + 5120 / 50_000 + 1 / 3))
 
 
 def test_labels_are_needed():

@@ -8,6 +8,7 @@ from ue_audit.errors import UsageError
 from ue_audit.protections import emn_class
 from ue_audit.tools import Tools
 from ue_audit.training import fit, minmin
+from ue_audit.training.noise import Noise
 
 QUICK = {"surrogate_steps": 4, "batch": 16, "steps": 2, "min_rounds": 4, "max_rounds": 4}
 
@@ -42,7 +43,7 @@ def test_a_step_follows_the_sign_of_the_summed_gradient_of_its_class(monkeypatch
     w = torch.randn(3, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(fit, "loss_of", lambda model, u, y: (u * w[y]).sum() / len(y))
     problem = minmin.pose(data, data.labels, data.labels, config, Tools(seed=5))
-    before, after = (minmin.Noise(torch.zeros(3, 3, 12, 12).half().numpy()) for _ in range(2))
+    before, after = (Noise(torch.zeros(3, 3, 12, 12).half().numpy()) for _ in range(2))
     emn_class.improve(problem, torch.nn.Identity(), before, after, 1)
     assert torch.allclose(after[torch.arange(3)], -config.alpha * w.sign(), atol=1e-5)
 
@@ -59,6 +60,11 @@ def test_equal_seeds_give_equal_bytes_and_the_order_of_files_changes_nothing(pro
     shuffled = torch.randperm(len(data), generator=torch.Generator().manual_seed(1))
     again = Toy(order=shuffled)
     assert torch.equal(levels(again, craft(again)), expected[shuffled])
+
+
+def test_only_a_share_of_the_images_is_paid_for():
+    # 20 rounds x (2 steps x a fifth + 10 batches of 64 of 2,000 images + a forward pass)
+    assert emn_class.passes(emn_class.Config(), 2000) == pytest.approx(20 * (0.4 + 640 / 2000 + 1 / 3))
 
 
 def test_labels_are_needed():

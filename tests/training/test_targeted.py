@@ -6,7 +6,8 @@ from toy import Toy
 
 from ue_audit.errors import NonFiniteError
 from ue_audit.tools import Tools
-from ue_audit.training import surrogate, targeted
+from ue_audit.training import targeted
+from ue_audit.training.rows import in_order
 
 EPS = 8 / 255
 
@@ -75,7 +76,7 @@ def test_every_image_keeps_its_own_best_start():
         return u.detach()[:, 0, 0, 0] + 0 * u.flatten(1).sum(1)
 
     best = targeted.craft(aim(data, [first], start="uniform", restarts=5, steps=1))[rows]
-    order = surrogate.in_order(data)
+    order = in_order(data)
     starts = [
         targeted._start(data.x[order], targeted.Attack(start="uniform"), Tools(seed=5).generator("start", 0, k))
         for k in range(5)

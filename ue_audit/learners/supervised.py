@@ -51,7 +51,7 @@ def fit(data: Any, config: Config, tools: Tools) -> Iterator[Epoch]:
         order = list(loop.batches(len(data), config.batch, tools.generator("order", epoch)))
         for rows in order[step - epoch * per_epoch :]:
             optimiser.param_groups[0]["lr"] = loop.rate(step, per_epoch * config.epochs, config)
-            x = loop.seen(data.batch(rows), config, tools.generator("views", step)).to(tools.device)
+            x = loop.seen(data.batch(rows).to(tools.device), config, tools.generator("views", step))
             total += loop.train_step(model, optimiser, x, labels[rows].to(tools.device))
             step += 1
             if step % per_epoch:

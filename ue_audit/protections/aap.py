@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ue_audit.tools import Tools
 from ue_audit.training import surrogate, targeted, views
-from ue_audit.training.labels import labels_of
+from ue_audit.training.rows import labels_of
 
 SOURCE = "Wang et al., Efficient Availability Attacks against Supervised and Contrastive Learning, arXiv 2402.04010"
 BUDGET = "linf"

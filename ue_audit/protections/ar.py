@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from ue_audit.config import Config as Base
 from ue_audit.errors import UsageError
 from ue_audit.tools import Tools
-from ue_audit.training.labels import labels_of
+from ue_audit.training.rows import labels_of
 
 SOURCE = "Sandoval-Segura et al., Autoregressive Perturbations for Data Poisoning, arXiv 2206.03693, section 3"
 BUDGET = "l2"

@@ -23,8 +23,8 @@ from torch import Tensor
 from ue_audit.config import Levels
 from ue_audit.tools import Tools
 from ue_audit.training import alignment, pgd
-from ue_audit.training.labels import labels_of
 from ue_audit.training.noise import Noise
+from ue_audit.training.rows import labels_of
 
 SOURCE = "He, Zha and Katabi, Indiscriminate Poisoning Attacks on Unsupervised Contrastive Learning, arXiv 2202.11202"
 BUDGET = "linf"

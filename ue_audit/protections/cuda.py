@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ue_audit.config import Config as Base
 from ue_audit.tools import Tools
-from ue_audit.training.labels import labels_of
+from ue_audit.training.rows import labels_of
 
 SOURCE = "Sadasivan et al., CUDA: Convolution-based Unlearnable Datasets, arXiv 2303.04278, section 3"
 BUDGET = "none"

@@ -19,9 +19,12 @@ from torch import Tensor, nn
 
 from ue_audit.tools import Tools
 from ue_audit.training import minmin, pgd
+from ue_audit.training.noise import Noise
+from ue_audit.training.rows import labels_of
 
 SOURCE = "Huang et al., Unlearnable Examples, arXiv 2101.04898, section 3 (sample-wise)"
 BUDGET = "linf"
+NEEDS = ("labels",)
 
 
 class Config(minmin.Search):
@@ -35,12 +38,12 @@ class Config(minmin.Search):
 
 def generate(data: Any, config: Config, tools: Tools) -> Callable[[Tensor], Tensor]:
     """delta(rows) -> (B,3,S,S) in [-eps, eps] with x + delta in [0,1]. Raises UsageError without two classes."""
-    problem = minmin.pose(data, minmin.labels_of(data), torch.arange(len(data)), config, tools)
+    problem = minmin.pose(data, labels_of(data), torch.arange(len(data)), config, tools)
     noise = minmin.search(problem, improve)
     return lambda rows: pgd.project(data.batch(rows), noise[rows], config.eps)
 
 
-def improve(problem: minmin.Problem, model: nn.Module, before: minmin.Noise, after: minmin.Noise, number: int) -> None:
+def improve(problem: minmin.Problem, model: nn.Module, before: Noise, after: Noise, number: int) -> None:
     """T signed steps on every image from its present noise, which is never drawn anew."""
     config = problem.config
     for batch, rows in enumerate(torch.split(problem.order, minmin.DELTA_BATCH)):
@@ -49,6 +52,11 @@ def improve(problem: minmin.Problem, model: nn.Module, before: minmin.Noise, aft
         after[rows] = pgd.descend(x, d, gradient, eps=config.eps, alpha=config.alpha, steps=config.steps)
 
 
+def passes(config: Config, images: int) -> float:
+    """Forward and backward passes of the surrogate per image, in as many rounds as usual."""
+    return minmin.passes(config, images, gradients_per_round=config.steps)
+
+
 def estimate(data: Any, config: Config, tools: Tools) -> float:
     """Seconds, from one timed gradient."""
-    return minmin.estimate(data, config, tools, gradients_per_round=config.steps * len(data))
+    return minmin.estimate(data, config, tools, passes(config, len(data)))

@@ -19,9 +19,12 @@ from torch import Tensor, nn
 
 from ue_audit.tools import Tools
 from ue_audit.training import minmin, pgd
+from ue_audit.training.noise import Noise
+from ue_audit.training.rows import labels_of
 
 SOURCE = "Huang et al., Unlearnable Examples, arXiv 2101.04898, section 3 (class-wise)"
 BUDGET = "linf"
+NEEDS = ("labels",)
 
 
 class Config(minmin.Search):
@@ -36,12 +39,12 @@ class Config(minmin.Search):
 
 def generate(data: Any, config: Config, tools: Tools) -> Callable[[Tensor], Tensor]:
     """delta(rows) -> (B,3,S,S) in [-eps, eps] with x + delta in [0,1]. Raises UsageError without two classes."""
-    labels = minmin.labels_of(data)
+    labels = labels_of(data)
     noise = minmin.search(minmin.pose(data, labels, labels, config, tools), improve)
     return lambda rows: pgd.project(data.batch(rows), noise[labels[rows]], config.eps)
 
 
-def improve(problem: minmin.Problem, model: nn.Module, before: minmin.Noise, after: minmin.Noise, number: int) -> None:
+def improve(problem: minmin.Problem, model: nn.Module, before: Noise, after: Noise, number: int) -> None:
     """T signed steps on every class map, each against the summed gradient of the class."""
     config: Config = problem.config  # type: ignore[assignment]
     classes = torch.arange(len(before.table))
@@ -68,6 +71,11 @@ def _drawn(problem: minmin.Problem, share: float, number: int) -> Tensor:
     return torch.cat(rows)
 
 
+def passes(config: Config, images: int) -> float:
+    """Forward and backward passes of the surrogate per image, in as many rounds as usual."""
+    return minmin.passes(config, images, gradients_per_round=config.steps * config.share)
+
+
 def estimate(data: Any, config: Config, tools: Tools) -> float:
     """Seconds, from one timed gradient."""
-    return minmin.estimate(data, config, tools, gradients_per_round=config.steps * config.share * len(data))
+    return minmin.estimate(data, config, tools, passes(config, len(data)))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ue_audit.tools import Tools
 from ue_audit.training import surrogate, targeted
-from ue_audit.training.labels import labels_of
+from ue_audit.training.rows import labels_of
 
 SOURCE = "Tao et al., Can Adversarial Training Be Manipulated By Non-Robust Features?, arXiv 2201.13329"
 BUDGET = "linf"

@@ -23,7 +23,7 @@ from torch import Tensor
 from ue_audit.config import Config as Base
 from ue_audit.errors import UsageError
 from ue_audit.tools import Tools
-from ue_audit.training.labels import labels_of
+from ue_audit.training.rows import labels_of
 
 SOURCE = "Yu et al., Availability Attacks Create Shortcuts, arXiv 2111.00898, section 4"
 BUDGET = "l2"

@@ -25,7 +25,7 @@ from torch import Tensor
 from ue_audit.config import Config as Base
 from ue_audit.errors import UsageError
 from ue_audit.tools import Tools
-from ue_audit.training.labels import labels_of
+from ue_audit.training.rows import labels_of
 
 SOURCE = "Wu et al., One-Pixel Shortcut, arXiv 2205.12141, section 3"
 BUDGET = "l0"

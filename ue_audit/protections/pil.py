@@ -27,7 +27,7 @@ from ue_audit.config import Config as Base
 from ue_audit.config import Levels
 from ue_audit.tools import Tools
 from ue_audit.training import fit
-from ue_audit.training.labels import labels_of
+from ue_audit.training.rows import in_order, labels_of
 
 SOURCE = "Liu et al., Perturbation-Induced Linearization, arXiv 2601.19967, section 4"
 BUDGET = "linf"
@@ -96,7 +96,7 @@ def gradient(n: Tensor, image: Tensor, y: Tensor, surrogate: Tensor, match: floa
 
 def train(data: Any, labels: Tensor, config: Config, tools: Tools) -> Tensor:
     """M = W2 W1 (K,D) of a linear classifier trained on the clean images; goes on from where it was killed."""
-    order = torch.tensor(sorted(range(len(data)), key=lambda row: str(data.keys[row])))
+    order = in_order(data)
     model = _linear(3 * data.size**2, len(data.classes), tools).to(tools.device)
     optimiser = torch.optim.SGD(model.parameters(), config.lr, momentum=MOMENTUM)
     cosine = {"epochs": config.epochs, "batch": config.batch, "lr": config.lr, "schedule": "cosine"}

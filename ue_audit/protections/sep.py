@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ue_audit.config import Levels
 from ue_audit.tools import Tools
 from ue_audit.training import surrogate, targeted
-from ue_audit.training.labels import labels_of
+from ue_audit.training.rows import in_order, labels_of
 
 SOURCE = "Chen et al., Self-Ensemble Protection, arXiv 2211.12005, section 3"
 BUDGET = "linf"
@@ -60,7 +60,7 @@ def naming(network: nn.Module, data: Any, labels: Tensor, tools: Tools) -> targe
 
 def aligning(network: nn.Module, data: Any, labels: Tensor, tools: Tools) -> targeted.Objective:
     """mean over features of (h(u) - m_c)^2, the centres taken from the clean images."""
-    total, order = torch.zeros(()), surrogate.in_order(data)
+    total, order = torch.zeros(()), in_order(data)
     for rows in torch.split(order, surrogate.MEASURE_BATCH):
         with torch.no_grad():
             features = surrogate.features_of(network, data.batch(rows).to(tools.device))

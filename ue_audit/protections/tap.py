@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ue_audit.tools import Tools
 from ue_audit.training import surrogate, targeted
-from ue_audit.training.labels import labels_of
+from ue_audit.training.rows import labels_of
 
 SOURCE = "Fowl et al., Adversarial Examples Make Strong Poisons, arXiv 2106.10807, section 3"
 BUDGET = "linf"

@@ -33,6 +33,7 @@ from ue_audit.diffusion.sampling import (
 from ue_audit.tools import Batch, Tools
 
 SOURCE = "AVATAR (Dolatabadi et al.), arXiv 2303.08500; DiffPure (Nie et al.), arXiv 2205.07460"
+NEEDS = ("prior",)
 
 
 class Config(base.Config):

@@ -50,6 +50,7 @@ from ue_audit.training import perceptual
 from ue_audit.training.perceptual import Perceptual
 
 SOURCE = "JCDP (Jiang et al.), arXiv 2305.09241, Algorithm 1"
+NEEDS = ("prior",)
 NO_GUIDE = {"name": "none", "sha256": None}
 
 

@@ -25,6 +25,7 @@ from ue_audit.errors import NonFiniteError
 from ue_audit.tools import Tools, substream
 from ue_audit.training import contrastive, fit, pgd
 from ue_audit.training.noise import Noise
+from ue_audit.training.rows import in_order
 
 START_BATCH = 1024  # maps drawn at once; part of what a seed means
 
@@ -75,8 +76,7 @@ class Problem(NamedTuple):
 
 def pose(data: Any, maps: Tensor, config: Poison, tools: Tools) -> Problem:
     """The search's view of a data set whose image i wears map `maps[i]`."""
-    order = sorted(range(len(data)), key=lambda row: str(data.keys[row]))
-    return Problem(data, torch.tensor(order), maps, config, tools)
+    return Problem(data, in_order(data), maps, config, tools)
 
 
 def search(problem: Problem, phase: Phase, start: Callable[[Noise], None]) -> Noise:

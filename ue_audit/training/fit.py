@@ -71,6 +71,11 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
         return model(x.contiguous(memory_format=torch.channels_last)).float()  # type: ignore[no-any-return]
 
 
+def freeze(model: nn.Module, frozen: bool = True) -> nn.Module:
+    """Evaluation mode without weight gradients: training-mode batch norm would couple the images of a batch."""
+    return model.train(not frozen).requires_grad_(not frozen)
+
+
 def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     """Nesterov SGD with weight decay on every weight, as in the field's protocols."""
     return torch.optim.SGD(

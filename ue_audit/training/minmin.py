@@ -7,58 +7,82 @@ the best noise so far and the exact resume live here. Noise is held in 255ths of
 folder: one is read, one is written and one keeps the best, so that a kill in mid-round loses the round and no more.
 """
 
-import time
+import itertools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ue_audit.config import Config, Levels
-from ue_audit.errors import UsageError
 from ue_audit.tools import Tools, substream
-from ue_audit.training import augment, backbones, fit, pgd
+from ue_audit.training import augment, backbones, cost, fit, pgd
+from ue_audit.training.noise import Noise
+from ue_audit.training.rows import in_order
 
 DELTA_BATCH = 256  # images per gradient of the noise; has no effect on it but speed, the network being frozen
+USUAL_ROUNDS = 10  # of the authors' logs
 
 
-class Search(Config):
-    """The surrogate and its rounds."""
+class Rounds(Config):
+    """The surrogate, the steps of the noise, and what a round is."""
 
     surrogate: Literal["small-fine", "small", "resnet18"] = "small-fine"
-    surrogate_steps: int = Field(10, ge=1)  # M: optimiser steps per round
     batch: int = Field(64, ge=2)  # images per surrogate step
-    lr: float = Field(0.1, gt=0)  # constant, as in the authors' code
+    lr: float = Field(0.1, gt=0)
     weight_decay: float = Field(5e-4, ge=0)
     clip_gradient: float = Field(5.0, gt=0)  # largest norm of the surrogate's gradient
-    shift: float = Field(0.125, ge=0, le=0.5)  # both phases see random crops (share of the side), mirrored if > 0
     eps: Levels = Field(8 / 255, gt=0, le=1)
     alpha: Levels = Field(1 / 255, gt=0, le=1)  # signed step
     steps: int = Field(2, ge=1)  # T: signed steps per round
-    min_rounds: int = Field(20, ge=0)  # no stop before: a small set's error falls long before its noise is ripe
     max_rounds: int = Field(40, ge=0)
+
+    def trained(self, images: int) -> int:
+        """Optimiser steps of a round: a pass over the set."""
+        return images // min(self.batch, images)
+
+    def rate(self, number: int) -> float:
+        """Learning rate of round `number`, from 1."""
+        return self.lr
+
+    def view(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """x as the surrogate sees it, in both phases."""
+        return x
+
+    def ends(self, number: int, error: float) -> bool:
+        """Whether the noise of round `number`, at which the surrogate errs so often, is the one to use."""
+        return number >= self.max_rounds
+
+    def expected_rounds(self) -> int:
+        return self.max_rounds
+
+
+class Search(Rounds):
+    """EMN's rounds: few surrogate steps each, until the surrogate errs no more on the protected images."""
+
+    surrogate_steps: int = Field(10, ge=1)  # M: optimiser steps per round, at a constant rate as in the authors' code
+    shift: float = Field(0.125, ge=0, le=0.5)  # both phases see random crops (share of the side), mirrored if > 0
+    min_rounds: int = Field(20, ge=0)  # no stop before: a small set's error falls long before its noise is ripe
     stop_error: float = Field(0.01, ge=0, le=1)  # of the surrogate on x + d, evaluation mode
+
+    def trained(self, images: int) -> int:
+        return self.surrogate_steps
+
+    def view(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return crop_and_flip(x, self.shift, generator)
+
+    def ends(self, number: int, error: float) -> bool:
+        return number >= self.min_rounds and number > 0 and error <= self.stop_error
+
+    def expected_rounds(self) -> int:
+        return min(self.max_rounds, max(self.min_rounds, USUAL_ROUNDS))
 
     @model_validator(mode="after")
     def _ordered(self) -> "Search":
         if self.min_rounds > self.max_rounds:
             raise ValueError(f"min_rounds = {self.min_rounds} is above max_rounds = {self.max_rounds}")
         return self
-
-
-class Noise:
-    """A table of maps (rows,3,S,S), kept in 255ths as float16, read and written as float32 in [0,1] units."""
-
-    def __init__(self, table: np.ndarray) -> None:
-        self.table = table
-
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        return torch.from_numpy(self.table[rows.numpy()]).float() / 255
-
-    def __setitem__(self, rows: Tensor, maps: Tensor) -> None:
-        self.table[rows.numpy()] = (255 * maps).cpu().numpy().astype(self.table.dtype)
 
 
 class Problem(NamedTuple):
@@ -68,7 +92,7 @@ class Problem(NamedTuple):
     labels: Tensor  # (N,)
     order: Tensor  # (N,) row numbers, sorted by key
     maps: Tensor  # (N,) the row of the noise table that belongs to an image
-    config: Search
+    config: Rounds
     tools: Tools
 
     def protected(self, rows: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,17 +103,12 @@ class Problem(NamedTuple):
 
     def view(self, x: Tensor, *names: object) -> Tensor:
         """x as the surrogate sees it, by the draw called `names`."""
-        pad = round(self.config.shift * x.shape[-1])
-        if not pad:
-            return x
-        return augment.view(x, augment.draw_views(len(x), pad, True, self.tools.generator("view", *names)), pad)
+        return self.config.view(x, self.tools.generator("view", *names))
 
     def gradient(self, model: nn.Module, y: Tensor, *names: object) -> pgd.Gradient:
         """u -> the gradient of sum CE(f(u), y); every call draws the next views."""
         calls = iter(range(10**9))
-        return pgd.pixel_gradient(
-            lambda u: len(y) * fit.loss_of(model, self.view(u, *names, next(calls)), y)
-        )
+        return pgd.pixel_gradient(lambda u: len(y) * fit.loss_of(model, self.view(u, *names, next(calls)), y))
 
 
 Improve = Callable[[Problem, nn.Module, Noise, Noise, int], None]  # reads one table, fills the other
@@ -105,21 +124,21 @@ class Round(NamedTuple):
     best_error: float = 1.0
 
 
-def pose(data: Any, labels: Tensor, maps: Tensor, config: Search, tools: Tools) -> Problem:
+def pose(data: Any, labels: Tensor, maps: Tensor, config: Rounds, tools: Tools) -> Problem:
     """The search's view of a data set whose image i wears map `maps[i]`."""
-    order = sorted(range(len(data)), key=lambda row: str(data.keys[row]))
-    return Problem(data, labels, torch.tensor(order), maps, config, tools)
+    return Problem(data, labels, in_order(data), maps, config, tools)
 
 
-def labels_of(data: Any) -> Tensor:
-    """The labels, or UsageError where there is nothing to tell apart."""
-    if data.labels is None or len(data.classes) < 2:
-        found = "images without class folders" if data.labels is None else f"{len(data.classes)} class"
-        raise UsageError(
-            f"this protection needs two class folders or more, found {found}",
-            hint="put the images of each class into a folder of its own",
-        )
-    return data.labels  # type: ignore[no-any-return]
+def drawn(n: int, batch: int, step: int, tools: Tools) -> Tensor:
+    """Places of the batch of `step`, of shuffled passes over n that go on until the steps end."""
+    epoch, position = divmod(step, n // min(batch, n))
+    return next(itertools.islice(fit.batches(n, batch, tools.generator("order", epoch)), position, None))
+
+
+def crop_and_flip(x: Tensor, shift: float, generator: torch.Generator) -> Tensor:
+    """Each image cropped from padding by `shift` of its side, and mirrored; x itself where that is no pixel."""
+    pad = round(shift * x.shape[-1])
+    return augment.view(x, augment.draw_views(len(x), pad, True, generator), pad) if pad else x
 
 
 def search(problem: Problem, improve: Improve) -> Noise:
@@ -133,13 +152,13 @@ def search(problem: Problem, improve: Improve) -> Noise:
     at = _resume(model, optimiser, tools)
     tools.progress.start("crafting", config.max_rounds, "rounds")
     tools.progress.advance(at.number)
-    while not _done(at, config) and at.number < config.max_rounds:
+    while not config.ends(at.number, at.error) and at.number < config.max_rounds:
         number, free = at.number + 1, next(slot for slot in range(3) if slot not in (at.now, at.best))
         _train(problem, model, optimiser, tables[at.now], number)
-        _freeze(model, True)
+        fit.freeze(model, True)
         improve(problem, model, tables[at.now], tables[free], number)
         error = _error(problem, model, tables[free])
-        _freeze(model, False)
+        fit.freeze(model, False)
         best, best_error = (free, error) if error <= at.best_error else (at.best, at.best_error)
         at = Round(number, free, best, error, best_error)
         tools.save("search", lambda at=at: _state(model, optimiser, at))  # type: ignore[misc]
@@ -147,17 +166,14 @@ def search(problem: Problem, improve: Improve) -> Noise:
     return tables[_conclude(at, config, tools)]
 
 
-def _done(at: Round, config: Search) -> bool:
-    return at.number >= config.min_rounds and at.number > 0 and at.error <= config.stop_error
-
-
-def _conclude(at: Round, config: Search, tools: Tools) -> int:
+def _conclude(at: Round, config: Rounds, tools: Tools) -> int:
     """The table to use; says in the manifest how the search ended."""
-    met = _done(at, config)
+    met = config.ends(at.number, at.error)
     tools.note("rounds", at.number)
     tools.note("surrogate_error", at.error if met else at.best_error)
-    tools.note("threshold_met", met)
-    if not met:
+    if isinstance(config, Search):
+        tools.note("threshold_met", met)
+    if isinstance(config, Search) and not met:
         warning = (
             f"threshold not met: the surrogate's error on the protected images was {at.best_error:.3f} at best in "
             f"{at.number} rounds, {config.stop_error:g} was asked for; raise max_rounds or stop_error"
@@ -167,13 +183,13 @@ def _conclude(at: Round, config: Search, tools: Tools) -> int:
 
 
 def _train(problem: Problem, model: nn.Module, optimiser: Any, noise: Noise, number: int) -> None:
-    """M steps on x + d, going on through shuffled passes where the round before left off."""
-    config, tools, n = problem.config, problem.tools, len(problem.data)
-    per_pass = n // min(config.batch, n)
-    for step in range((number - 1) * config.surrogate_steps, number * config.surrogate_steps):
-        epoch, position = divmod(step, per_pass)
-        batch = list(fit.batches(n, config.batch, tools.generator("order", epoch)))[position]
-        x, d, y = problem.protected(problem.order[batch], noise)
+    """The steps of round `number` on x + d, going on through shuffled passes where the round before left off."""
+    config, n = problem.config, len(problem.data)
+    optimiser.param_groups[0]["lr"] = config.rate(number)
+    each = config.trained(n)
+    for step in range((number - 1) * each, number * each):
+        rows = problem.order[drawn(n, config.batch, step, problem.tools)]
+        x, d, y = problem.protected(rows, noise)
         fit.train_step(model, optimiser, problem.view(x + d, "train", step), y, config.clip_gradient)
 
 
@@ -184,12 +200,6 @@ def _error(problem: Problem, model: nn.Module, noise: Noise) -> float:
         x, d, y = problem.protected(rows, noise)
         wrong += int((fit.logits_of(model, x + d).argmax(1) != y).sum())
     return wrong / len(problem.order)
-
-
-def _freeze(model: nn.Module, frozen: bool) -> None:
-    """Evaluation mode without weight gradients: training-mode batch norm would couple the images of a batch."""
-    model.train(not frozen)
-    model.requires_grad_(not frozen)
 
 
 def _state(model: nn.Module, optimiser: Any, at: Round) -> dict[str, Any]:
@@ -205,15 +215,15 @@ def _resume(model: nn.Module, optimiser: Any, tools: Tools) -> Round:
     return Round(*saved["at"])
 
 
-def estimate(data: Any, config: Search, tools: Tools, gradients_per_round: float) -> float:
-    """Seconds of a search to its last round, from one timed forward and backward pass per image."""
-    x = data.batch(torch.arange(min(64, len(data)))).to(tools.device)
-    model = backbones.build(config.surrogate, max(2, len(data.classes)), 0).to(tools.device)
-    y = torch.zeros(len(x), dtype=torch.long, device=tools.device)
-    gradient = pgd.pixel_gradient(lambda u: fit.loss_of(model, u, y))
-    gradient(x)  # the first call sets the kernels up
-    start = time.monotonic()
-    gradient(x)
-    per_image = (time.monotonic() - start) / len(x)
-    trained = 1.5 * config.surrogate_steps * config.batch
-    return per_image * config.max_rounds * (trained + gradients_per_round + 0.4 * len(data))
+def passes(config: Rounds, images: int, gradients_per_round: float) -> float:
+    """Forward and backward passes per image: of the surrogate, of the noise, and its error, in as many rounds as usual.
+
+    `gradients_per_round` are those of the noise, per image.
+    """
+    trained = config.trained(images) * min(config.batch, images) / images
+    return config.expected_rounds() * (trained + gradients_per_round + cost.FORWARD)
+
+
+def estimate(data: Any, config: Rounds, tools: Tools, spent: float) -> float:
+    """Seconds of `spent` passes per image."""
+    return cost.seconds_per_pass(data, config.surrogate, config.view, tools) * spent * len(data)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from ue_audit.errors import UsageError
 from ue_audit.tools import Tools, substream
 from ue_audit.training import backbones, fit
+from ue_audit.training.rows import in_order
 
 SAVE_SECONDS = 60.0
 MEASURE_BATCH = 256  # images per forward pass; has no effect but on speed
@@ -67,7 +68,7 @@ def train(
         every = SAVE_SECONDS if step + 1 < steps else 0.0
         tools.save("surrogate", lambda at=step + 1: _state(model, optimiser, at), every)  # type: ignore[misc]
         tools.progress.advance(1, loss=loss)
-    networks = [freeze(network) for network in networks]
+    networks = [fit.freeze(network) for network in networks]
     _judge(accuracy(networks[-1], data, labels, held_out, tools), len(data.classes), config, tools)
     return networks
 
@@ -75,11 +76,6 @@ def train(
 def cropped(config: fit.Recipe) -> View:
     """Random crops and flips, each image with its own."""
     return lambda x, generator: fit.seen(x, config, generator)
-
-
-def in_order(data: Any) -> Tensor:
-    """(N,) row numbers sorted by the images' names."""
-    return torch.tensor(sorted(range(len(data)), key=lambda row: str(data.keys[row])))
 
 
 def split(data: Any, labels: Tensor, share: float, tools: Tools) -> tuple[Tensor, Tensor]:
@@ -116,11 +112,6 @@ def cross_entropy(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     with fit.precision(x.device):
         logits = network(x.contiguous(memory_format=torch.channels_last))
     return F.cross_entropy(logits.float(), y, reduction="none")
-
-
-def freeze(network: nn.Module) -> nn.Module:
-    """In evaluation mode, without weight gradients: training-mode batch norm would couple the images of a batch."""
-    return network.eval().requires_grad_(False)
 
 
 def passes(config: Training, images: int) -> float:

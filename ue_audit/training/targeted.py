@@ -19,6 +19,7 @@ from ue_audit.errors import NonFiniteError
 from ue_audit.tools import Tools
 from ue_audit.training import cost, fit, pgd, surrogate
 from ue_audit.training.noise import Noise
+from ue_audit.training.rows import in_order
 
 CHUNK_PIXELS = 2**19  # crafted together: 512 images of 32 px, 10 of 224
 JUDGING_VIEWS = 4  # by which the starts of an image are compared
@@ -85,7 +86,7 @@ def craft(aim: Aim) -> Noise:
     """The noise of every row, |d| <= eps and x + d in [0,1] (within half precision)."""
     data, config, tools = aim.data, aim.config, aim.tools
     noise = Noise(tools.array("noise", (len(data), 3, data.size, data.size), "float16"))
-    chunks = torch.split(surrogate.in_order(data), max(1, CHUNK_PIXELS // data.size**2))
+    chunks = torch.split(in_order(data), max(1, CHUNK_PIXELS // data.size**2))
     saved = tools.restore("crafting") or {"number": 0}
     per_image = config.steps * config.restarts
     tools.progress.start("crafting", per_image * len(data), "gradients")
@@ -164,7 +165,7 @@ def delta(aim: Aim, noise: Noise) -> Callable[[Tensor], Tensor]:
 def hits(aim: Aim, noise: Noise, network: nn.Module) -> float:
     """Share of the protected images that a network puts into their target class."""
     hit, change = 0, delta(aim, noise)
-    for rows in torch.split(surrogate.in_order(aim.data), surrogate.MEASURE_BATCH):
+    for rows in torch.split(in_order(aim.data), surrogate.MEASURE_BATCH):
         x_ue = (aim.data.batch(rows) + change(rows)).to(aim.tools.device)
         hit += int((fit.logits_of(network, x_ue).argmax(1).cpu() == aim.targets[rows]).sum())
     return hit / len(aim.data)

@@ -1,7 +1,8 @@
-"""The labels a method needs, or a clear refusal."""
+"""The rows of a set as methods use them: their labels, and an order that the order of files does not change."""
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ue_audit.errors import UsageError
@@ -16,3 +17,8 @@ def labels_of(data: Any) -> Tensor:
             hint="put the images of each class into a folder of its own",
         )
     return data.labels  # type: ignore[no-any-return]
+
+
+def in_order(data: Any) -> Tensor:
+    """(N,) row numbers in the order of the images' names."""
+    return torch.tensor(sorted(range(len(data)), key=lambda row: str(data.keys[row])))
