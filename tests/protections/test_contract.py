@@ -17,7 +17,7 @@ from ue_audit.imagefolder import decode
 from ue_audit.settings import ProtectSettings
 from ue_audit.tools import Tools
 
-NAMES = [n for n in methods.names("protection") if n != "uc"]
+NAMES = methods.names("protection")
 QUICK = {name: importlib.import_module(f"protections.test_{name}").QUICK for name in NAMES}
 ONE_SIDED = {"cuda", "ops"}  # methods that brighten, or set pixels, and have no reason to be balanced
 SEEDLESS = {"ops"}  # methods in which nothing is drawn

@@ -12,7 +12,7 @@ from ue_audit.training import fit, surrogate
 
 QUICK = {"epochs": 2, "min_surrogate_steps": 16, "batch": 16, "steps": 8, "alpha": "2/255"}
 # as much as a surrogate needs to name every toy image right
-LEARNT = QUICK | {"min_surrogate_steps": 48, "crop": 0.0, "flip": False}
+LEARNT = QUICK | {"surrogate": "small", "min_surrogate_steps": 48, "crop": 0.0, "flip": False}
 
 
 def craft(data, tools=None, **more):
