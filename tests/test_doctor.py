@@ -68,7 +68,7 @@ def test_the_method_table_says_paper_budget_cost_and_needs() -> None:
     assert emn["passes"]["emn-paper"] > emn["passes"]["emn"] > 1
     lsp = next(row for row in found["protections"] if row["name"] == "lsp")
     assert not any(lsp["passes"].values())
-    assert "passes an image" in terminal.method_lines(found)
+    assert "linf 8/255; network passes an image" in terminal.method_lines(found)
 
 
 def test_everything_is_text() -> None:

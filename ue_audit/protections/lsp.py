@@ -31,8 +31,8 @@ NEEDS = ("labels",)
 REFERENCE_SIDE = 32
 ENOUGH_IMAGES = 10_000
 EVIDENCE = (
-    "on 4 x 500 images of CIFAR-10 it took one small network from 81 to 63 % and another from 75 to 71 % (one run "
-    "each); the published effect, to 15 %, is for 50,000"
+    "accuracy fell from 80 to 68 % on 4 x 500 images of CIFAR-10 and from 70 to 44 % on 10 x 500 (a small network, 3 "
+    "trainings each), from 91 to 35 % on 50,000 (ResNet-18, one)"
 )
 
 

@@ -198,10 +198,14 @@ def method_lines(kinds: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 def _budget_and_cost(row: Mapping[str, Any]) -> list[str]:
     if "budget" not in row:
         return []
-    amount = {"linf": f"{255 * row['limit']:g}/255", "none": "no norm"}.get(row["budget"], f"{row['limit']:g}")
+    limit = row["limit"]
+    amounts = {"linf": f"linf {255 * limit:g}/255", "l2": f"l2 {limit:g} at 32 px", "l0": f"l0 {limit:g} pixels"}
     passes = ", ".join(f"{name} {count:,.0f}" for name, count in row["passes"].items())
     free = not any(row["passes"].values())
-    return [f"{row['budget']} {amount}", "no network passes" if free else f"passes an image: {passes}"]
+    return [
+        amounts.get(row["budget"], "no norm bounds it"),
+        "no network passes" if free else f"network passes an image of 50,000: {passes}",
+    ]
 
 
 def escaped(text: str) -> str:
