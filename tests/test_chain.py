@@ -253,3 +253,16 @@ def test_demo_unpacks_runs_and_prints_the_commands(
     evaluate = next(settings for stage, settings in calls if stage == "evaluate")
     assert evaluate.seeds == 1
     assert str(evaluate.folders[0]) == "ue-audit-demo/data"
+
+
+def test_a_protection_may_name_its_encoder_and_a_share(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "source: {clean: data, raw: raw}\nprotections: [emn, {method: uc, encoder: w.safetensors, ratio: 40%}]\n"
+    )
+    asked, _ = audit.load(str(tmp_path / "a.yaml"), {})
+    first, second = (step.settings for step in chain.steps(asked, tmp_path)[:2])
+    assert (first.encoder, first.ratio) == (None, 1.0)
+    assert (second.encoder, second.ratio) == (tmp_path / "w.safetensors", 0.4)
+    assert "--ratio 0.4" in command("protect", second) and f"--encoder {tmp_path / 'w.safetensors'}" in command(
+        "protect", second
+    )

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 
 from ue_audit.config import Config, did_you_mean, load_preset, load_yaml, overlay, preset_names, resolve
 from ue_audit.errors import UsageError
-from ue_audit.settings import EvaluateSettings, Running, TrainPriorSettings
+from ue_audit.settings import EvaluateSettings, Running, Share, TrainPriorSettings
 
 
 class Choice(Config):
@@ -29,10 +29,19 @@ class Choice(Config):
         return self.name or self.method.rpartition(".")[2]
 
 
-Choices = Annotated[
-    tuple[Annotated[Choice, BeforeValidator(lambda v: {"method": v} if isinstance(v, str) else v)], ...],
-    Field(min_length=1),
-]
+class Protection(Choice):
+    """A protection, which may need pretrained weights or cover a share of the images."""
+
+    encoder: Path | None = None
+    ratio: Share = Field(default=1.0, gt=0)
+
+
+def _named(value: Any) -> Any:
+    return {"method": value} if isinstance(value, str) else value
+
+
+Choices = Annotated[tuple[Annotated[Choice, BeforeValidator(_named)], ...], Field(min_length=1)]
+Protections = Annotated[tuple[Annotated[Protection, BeforeValidator(_named)], ...], Field(min_length=1)]
 
 
 class Source(Config):
@@ -67,7 +76,7 @@ class AuditSettings(Running):
     name: str = Field("audit", pattern=r"^\w[\w.-]*$")
     source: Source = Source()
     size: int | None = Field(None, ge=8)
-    protections: Choices = (Choice(method="emn"),)
+    protections: Protections = (Protection(method="emn"),)
     prior: PriorChoice = PriorChoice()
     purifiers: Choices = (Choice(method="jcdp"), Choice(method="ddpm"))
     ceilings: bool = True
@@ -101,4 +110,12 @@ def _anchored(fields: dict[str, Any], base: Path) -> dict[str, Any]:
             names = ("file",) if key == "prior" else tuple(Source.model_fields)
             paths = {k: str(base / v) for k, v in fields[key].items() if k in names and isinstance(v, str)}
             anchored = overlay(anchored, {key: paths})
+    if isinstance(fields.get("protections"), list):
+        anchored["protections"] = [_anchored_encoder(choice, base) for choice in fields["protections"]]
     return anchored
+
+
+def _anchored_encoder(choice: Any, base: Path) -> Any:
+    if isinstance(choice, dict) and isinstance(choice.get("encoder"), str):
+        return choice | {"encoder": str(base / choice["encoder"])}
+    return choice

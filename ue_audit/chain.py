@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ue_audit import manifest, methods, shards
-from ue_audit.audit import AuditSettings, Choice, Evaluation, PriorChoice, Source
+from ue_audit.audit import AuditSettings, Choice, Evaluation, PriorChoice, Protection, Source
 from ue_audit.config import Config, load_preset, resolve
 from ue_audit.errors import IntegrityError, UsageError
 from ue_audit.progress import SILENT, Progress
@@ -46,15 +46,16 @@ def steps(audit: AuditSettings, folder: Path) -> list[Step]:
     shared["size"] = audit.size
     prior, training = _prior(audit, folder, shared)
 
-    def treat(source: Path, choice: Choice, stage: str = "purify") -> Step:
+    def treat(source: Path, choice: Choice) -> Step:
+        stage = "protect" if isinstance(choice, Protection) else "purify"
         output = folder / f"{base_name(source)}.{choice.label}"
         layers = {"file": choice.set}
         chosen: dict[str, Any] = {"source": source, "method": choice.method, "layers": layers, "output": output}
-        if stage == "protect":
-            return Step(stage, ProtectSettings(**chosen, **shared))
+        if isinstance(choice, Protection):
+            return Step(stage, ProtectSettings(encoder=choice.encoder, ratio=choice.ratio, **chosen, **shared))
         return Step(stage, PurifySettings(prior=prior, **chosen, **shared))
 
-    protects = [treat(clean, choice, "protect") for choice in audit.protections]
+    protects = [treat(clean, choice) for choice in audit.protections]
     protected = [step.settings.place() for step in protects]
     ceilings = [clean] if audit.ceilings else []
     purifies = [treat(source, choice) for source in [*protected, *ceilings] for choice in audit.purifiers]
