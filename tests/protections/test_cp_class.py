@@ -107,3 +107,4 @@ def test_the_paper_presets_name_every_algorithm():
         for name, rounds in (("cp-class", 1000), ("cp", 200)):
             config = methods.configure("protection", f"{name}-{algorithm}-paper", {}).config
             assert (config.algorithm, config.rounds, config.batch) == (algorithm, rounds, 512)
+            assert config.lr_scale == 1.0  # the published rate

@@ -79,7 +79,8 @@ def test_maps_bring_features_to_the_next_centre(stub, images, bound):
         goal, of = problem.centres[1 - cluster].float() / scale, problem.members == cluster
         apart = [uc.divergence(goal, h[of] / scale).mean() for h in (before, after)]
         assert apart[1] < 0.5 * apart[0]
-    assert tools.notes["moved"] > 0.5 and "warnings" not in tools.notes
+    if images == "cluster":  # one map for all must suit those that are at the goal already
+        assert tools.notes["left"] >= tools.notes["moved"] > 0.5 and "warnings" not in tools.notes
 
 
 def test_divergence_is_that_of_torch_and_its_direction_that_of_the_paper():
@@ -151,7 +152,7 @@ def test_a_killed_crafting_goes_on_to_the_same_bytes(stub, tmp_path, monkeypatch
 def test_maps_that_move_nothing_are_a_warning(stub):
     tools = Tools(seed=5)
     craft(Toy(), tools, eps=0.5 / 255)
-    assert tools.notes["moved"] < 0.5 and "raise epochs or min_steps" in tools.notes["warnings"][-1]
+    assert tools.notes["moved"] <= tools.notes["left"] < 0.5 and "raise epochs" in tools.notes["warnings"][-1]
 
 
 def test_as_many_clusters_as_there_are_different_images(stub):

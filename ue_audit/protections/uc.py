@@ -3,7 +3,7 @@
 K-means groups the images by their features phi under a frozen encoder. For every cluster c one map is trained that
 gives any image the features of the next cluster's centre mu_pi(c), pi(c) = (c + 1) mod K:
 
-    min over d_c:  E_x KL( softmax(mu_pi(c)) || softmax(phi(clip(x + d_c, 0, 1))) ),   |d_c| <= eps
+    min over d_c:  E_x KL( softmax(mu_pi(c) / T) || softmax(phi(clip(x + d_c, 0, 1)) / T) ),   |d_c| <= eps
 
 d_c comes out of a network of its own (`training/generator.py`). Who trains on the protected images finds clusters
 that are told apart by their maps, and that lie where others were. With a given encoder no label is looked at; one
@@ -12,7 +12,9 @@ this UC-CLIP, `own` is nobody's published setting.
 
 Differs from the authors' code: they clip tanh(G) to eps, which stops the gradient outside (`bound: clip`); they train
 every map on all images (`images: all`), here it is those of its cluster, K times cheaper; maps are made at the
-images' working size. They depend on names and seed, not on the order of the files.
+images' working size. Their T is 1, which suits ResNet-50's features; those of other encoders may be a hundred times
+larger and their softmax a single 1 that teaches nothing, so T follows their size. The maps depend on names
+and seed, not on the order of the files.
 """
 
 import math
@@ -35,7 +37,7 @@ SOURCE = "Zhang et al., Unlearnable Clusters, arXiv 2301.01217, section 3"
 BUDGET = "linf"
 NEEDS = ("encoder",)
 SOFT = 4.0  # default temperature, in root mean squares of the features
-FEW = 0.5  # of the images moved; below, a warning
+FEW = 0.5  # of the images left their centre; below, a warning
 
 
 class Config(encoders.Encoding, generator.Making):
@@ -152,14 +154,15 @@ def _steps(images: int, config: Config) -> tuple[int, int]:
 
 
 def _judge(problem: Problem, delta: Callable[[Tensor], Tensor]) -> None:
-    """The share of images, rounded to 8 bits, whose nearest centre is now the goal, into the manifest."""
+    """Into the manifest: the shares of images, rounded to 8 bits, that left their centre, and that came to the goal."""
     tools, rows = problem.tools, problem.order
     features = encoders.features(problem.encode, problem.data, rows, tools, delta)
-    moved = kmeans.nearest(features, problem.centres) == problem.goals()[problem.members[rows]]
-    share = float(moved.float().mean())
-    tools.note("moved", share)
-    if share < FEW:
-        warning = f"the maps moved {share:.0%} of the images to the centre they aim at; raise epochs or min_steps"
+    near, members = kmeans.nearest(features, problem.centres), problem.members[rows]
+    left = float((near != members).float().mean())
+    tools.note("left", left)
+    tools.note("moved", float((near == problem.goals()[members]).float().mean()))
+    if left < FEW:
+        warning = f"{left:.0%} of the images left the centre of their cluster; raise epochs, min_steps or eps"
         tools.note("warnings", [*tools.notes.get("warnings", []), warning])
 
 

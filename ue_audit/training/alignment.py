@@ -31,11 +31,16 @@ START_BATCH = 1024  # maps drawn at once; part of what a seed means
 
 
 class Poison(contrastive.Settings):
-    """What all contrastive poisons have in common."""
+    """What all contrastive poisons have in common.
+
+    Default `lr_scale`: between those at which `small` learns well by SimCLR (0.05) and by MoCo and BYOL (0.2). At the
+    published rate, which is ResNet-18's for 50,000 images, `small` learns less than it had untrained.
+    """
 
     algorithm: contrastive.Algorithm = "simclr"
     surrogate: Literal["small", "small-fine", "resnet18"] = "small"
     eps: Levels = Field(8 / 255, gt=0, le=1)
+    lr_scale: float = Field(0.1, gt=0)
     dual: bool = True  # MoCo, BYOL: the noise's gradient also runs through the key or target branch
 
 

@@ -38,7 +38,7 @@ class Encoding(Config):
 
     encoder: Literal["auto", "own", "resnet18", "resnet50", "squeezenet1_1", "efficientnet-lite0", "clip-rn50"] = "auto"
     encoder_side: int | None = Field(None, ge=32, le=1024)  # pixels, of a pretrained one; not given: 224
-    own: surrogate.Training = Field(default_factory=lambda: surrogate.Training.model_validate({}))  # how `own` is trained
+    own: surrogate.Training = Field(default_factory=lambda: surrogate.Training.model_validate({}))  # of `own`
 
 
 class Encoder(NamedTuple):
