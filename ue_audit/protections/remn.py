@@ -43,7 +43,9 @@ Stream = Callable[..., torch.Generator]  # names -> a private generator
 class Config(Base):
     """Defaults: what protects some thousand small images on a laptop in minutes (2,000: 347 passes an image).
 
-    As published, the noise can travel 2 eps from its random start: with less it keeps some of the start.
+    4 x 500 images of CIFAR-10, `small`, 15 epochs, 3 training seeds: protected 47.8 % (45.7, 49.2, 48.5), noise of the
+    same norm 79.7 %, clean 80.1 %; with 10 steps of 1.6/255, at twice the cost, 42.0 and 80.3 % (one crafting each).
+    Victims that train adversarially, at whom this is aimed: unmeasured.
     """
 
     surrogate: Literal["small-fine", "small", "resnet18"] = "small-fine"
