@@ -28,8 +28,8 @@ NEEDS = ("labels",)
 class Config(targeted.Settings):
     """Defaults: what protects some thousand small images on a laptop. `crop` and `flip` have no effect here.
 
-    4 x 500 images of CIFAR-10, `small`, 15 epochs, 3 training seeds: protected 50.6 %, noise of the same norm 79.8 %, clean
-    80.1 % (one crafting, H100).
+    4 x 500 images of CIFAR-10, `small`, 15 epochs, 3 training seeds: protected 50.6 %, noise of the same norm 79.8 %,
+    clean 80.1 % (one crafting, H100).
     """
 
     strength: float = Field(0.4, ge=0, le=1)  # s of the views: 0.4 for CIFAR-10, 0.8 for CIFAR-100 in the paper

@@ -32,8 +32,8 @@ NEEDS = ("labels",)
 class Config(minmin.Rounds):
     """Defaults: what protects some thousand small images on a laptop.
 
-    4 x 500 images of CIFAR-10, `small`, 15 epochs, 3 training seeds: protected 42.0 %, noise of the same norm 79.9 %, clean
-    80.1 % (one crafting, H100).
+    4 x 500 images of CIFAR-10, `small`, 15 epochs, 3 training seeds: protected 42.0 %, noise of the same norm 79.9 %,
+    clean 80.1 % (one crafting, H100).
     """
 
     strength: float = Field(0.6, ge=0, le=1)  # s of the views; 1 is SimCLR's jitter with crops down to a tenth

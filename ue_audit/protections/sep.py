@@ -32,8 +32,8 @@ NEEDS = ("labels",)
 class Config(targeted.Settings):
     """Defaults: what protects some thousand small images on a laptop.
 
-    4 x 500 images of CIFAR-10, `small`, 15 epochs, 3 training seeds: protected 48.9 %, noise of the same norm 80.4 %, clean
-    80.1 % (one crafting, H100).
+    4 x 500 images of CIFAR-10, `small`, 15 epochs, 3 training seeds: protected 48.9 %, noise of the same norm 80.4 %,
+    clean 80.1 % (one crafting, H100).
     """
 
     checkpoints: int = Field(8, ge=1)  # n: evenly spaced over the training, the finished network included
