@@ -99,15 +99,19 @@ def notes(facts: Facts) -> dict[str, Any]:
     }
 
 
+MEASURES = {"linf": ("linf", "levels", 255), "l2": ("l2", "in [0,1] units", 1), "l0": ("changed", "pixels", 1)}
+"""Of each norm: the figure in the records, its unit, and how many of it make one unit of the budget."""
+
+
 def budget(folder: Path, made: Manifest) -> dict[str, Any] | None:
     """The largest change of a protected set beside what was allowed; None for other sets and other norms."""
     allowed = made.budget
-    if made.stage != "protect" or allowed is None or allowed.norm not in ("linf", "l2"):
+    if made.stage != "protect" or allowed is None or allowed.norm not in MEASURES:
         return None
-    unit, per_unit = ("levels", 255) if allowed.norm == "linf" else ("in [0,1] units", 1)
+    figure, unit, per_unit = MEASURES[allowed.norm]
     records = manifest.records(folder)
-    worst = max(records, key=lambda r: r[allowed.norm] / (allowed.at(r["height"], r["width"]) or 1))
-    largest, limit = worst[allowed.norm], per_unit * allowed.at(worst["height"], worst["width"])
+    worst = max(records, key=lambda r: r[figure] / (allowed.at(r["height"], r["width"]) or 1))
+    largest, limit = worst[figure], per_unit * allowed.at(worst["height"], worst["width"])
     kept = largest <= limit + 1e-6
     return {"norm": allowed.norm, "largest": largest, "limit": limit, "unit": unit, "kept": kept}
 
