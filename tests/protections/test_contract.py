@@ -101,6 +101,15 @@ def test_images_without_classes(name, tmp_path):
 
 
 @EVERY
+def test_a_share_of_every_class(name, tmp_path):
+    photos(tmp_path / "data", each=6, size=16)
+    out = run(tmp_path, name, ratio=0.5)
+    changed = [r["label"] for r in manifest.records(out) if r["linf"]]
+    assert sorted(changed) == [f"class{k}" for k in range(3) for _ in range(3)]
+    assert manifest.verify(out, chain=True).problems == []
+
+
+@EVERY
 def test_cost_and_time_are_known_before(name, tmp_path):
     data = imagefolder.intake(imagefolder.scan(photos(tmp_path / "data", each=8, size=16))).data
     chosen = methods.configure("protection", name, {"flag": QUICK[name]})

@@ -43,8 +43,8 @@ FEW = 0.5  # of the images left their centre; below, a warning
 class Config(encoders.Encoding, generator.Making):
     """Defaults: what moves some thousand small images on a laptop.
 
-    4 x 500 images of CIFAR-10 with `own`, `small`, 15 epochs, 3 training seeds: protected 41.1 %, noise of the same norm
-    78.1 %, clean 80.1 % (one crafting). Learners without labels: unmeasured.
+    4 x 500 images of CIFAR-10 with `own`, `small`, 15 epochs, 3 training seeds: protected 41.1 %, noise of the same
+    norm 78.1 %, clean 80.1 % (one crafting). Learners without labels: unmeasured.
     """
 
     clusters: int = Field(10, ge=2)  # K; fewer where fewer images differ
