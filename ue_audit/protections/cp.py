@@ -31,7 +31,13 @@ WARM_ALPHA = 0.8 / 255
 
 
 class Config(alignment.Poison):
-    """Defaults: some thousand small images on a laptop. Strength: unmeasured."""
+    """Defaults: some thousand small images on a laptop; **unmeasured**. The following hardly protect (see `alignment`).
+
+    4 x 500 images of CIFAR-10, SimCLR, ResNet-18 crafting (40 rounds of 4 steps, 60 of class maps, `lr_scale` 1) and
+    learning (100 epochs): the probe has 68.2 %, with noise of equal size 69.9, clean 68.7 (n = 1 each). A small net of
+    its own, `lr_scale` 0.2, 14 rounds of 5 steps from uniform noise, 40 epochs: 65.4, noise 68.8, clean 68.1 (n = 1;
+    one core of a 2-core x86 CPU), with a loss over 7.14 of 4.24, 4.36, 4.37: the noise was learnt, and content too.
+    """
 
     rounds: int = Field(50, ge=1)
     model_steps: int | None = Field(None, ge=1)  # mini-batches a round that train theta; none: one pass

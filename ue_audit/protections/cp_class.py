@@ -32,7 +32,12 @@ NEEDS = ("labels",)
 
 
 class Config(alignment.Poison):
-    """Defaults: some thousand small images on a laptop. Strength: unmeasured."""
+    """Defaults: some thousand small images on a laptop; **unmeasured**. The following hardly protect (see `alignment`).
+
+    4 x 500 images of CIFAR-10, SimCLR, ResNet-18 crafting (150 rounds, `lr_scale` 1) and learning (100 epochs): the
+    probe has 69.7 and 71.7 %, 68.7 on clean images (n = 1 each). A small net with a plain stem, `lr_scale` 0.4, 24
+    rounds of 2 steps: 64.5, with noise of equal size 66.8, clean 65.3 (n = 1; one core of a 2-core x86 CPU).
+    """
 
     rounds: int = Field(80, ge=1)
     model_steps: int | None = Field(None, ge=1)  # mini-batches a round that train theta; none: one pass

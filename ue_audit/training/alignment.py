@@ -9,6 +9,11 @@ standing still. Only the maps of the batch are read, moved and written.
 
 Which map an image wears (its own, its class's), what noise starts from and how long phases are is the protection's.
 Two tables take turns, one read, one written, so that a kill in mid-round loses the round and no more.
+
+On small sets it is weak. Measured with SimCLR, 4 x 500 images and a small net (losses over 7.14, batch 128; chance is
+5.54, the least 3.55): against a frozen encoder, 30 steps on one pair of views lower the loss from 4.54 to 4.01 there,
+by 0.05 on fresh views; 30 steps on fresh views, by 0.10. Gradients of an image through two draws of views have a
+cosine of 0.07. A map per class leaves 4.33 at best with 4 classes (3.90 with 10), so content is still worth learning.
 """
 
 import math
@@ -33,8 +38,8 @@ START_BATCH = 1024  # maps drawn at once; part of what a seed means
 class Poison(contrastive.Settings):
     """What all contrastive poisons have in common.
 
-    Default `lr_scale`: between those at which `small` learns well by SimCLR (0.05) and by MoCo and BYOL (0.2). At the
-    published rate, which is ResNet-18's for 50,000 images, `small` learns less than it had untrained.
+    Default `lr_scale`: between SimCLR's for `small` (0.05) and what that makes for MoCo and BYOL (0.2). At three times
+    the published rate `small` learns less than it had untrained. What rate crafts the strongest noise is unmeasured.
     """
 
     algorithm: contrastive.Algorithm = "simclr"
