@@ -192,3 +192,10 @@ def test_the_cost_is_that_of_the_published_schedule():
     paper = cp.Config(rounds=200, steps=5, batch=500, warm_rounds=1000, warm_model_steps=20, warm_noise_steps=20)
     assert cp.passes(paper, 50_000) == pytest.approx(2400 + 2 * 1000 * 40 * 500 / 50_000)
     assert cp.passes(paper.model_copy(update={"warm_rounds": 0}), 50_000) == 2400
+
+
+def test_a_set_too_small_to_be_protected_is_said_to_be():
+    tools = Tools(seed=5)
+    craft(Toy(), tools)
+    (warning,) = tools.notes["warnings"]
+    assert "may hardly protect 48 images" in warning

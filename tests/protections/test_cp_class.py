@@ -108,3 +108,10 @@ def test_the_paper_presets_name_every_algorithm():
             config = methods.configure("protection", f"{name}-{algorithm}-paper", {}).config
             assert (config.algorithm, config.rounds, config.batch) == (algorithm, rounds, 512)
             assert config.lr_scale == 1.0  # the published rate
+
+
+def test_a_set_too_small_to_be_protected_is_said_to_be():
+    tools = Tools(seed=5)
+    craft(Toy(), tools)
+    (warning,) = tools.notes["warnings"]
+    assert "may hardly protect 48 images" in warning

@@ -51,6 +51,7 @@ class Config(alignment.Poison):
 
 def generate(data: Any, config: Config, tools: Tools) -> Callable[[Tensor], Tensor]:
     """delta(rows) -> (B,3,S,S) in [-eps, eps] with x + delta in [0,1]."""
+    alignment.judge(data, tools)
     problem = alignment.pose(data, torch.arange(len(data)), config, tools)
     noise = alignment.search(problem, main(config), starter(problem, config))
     return lambda rows: pgd.project(data.batch(rows), noise[rows], config.eps)

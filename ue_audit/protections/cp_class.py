@@ -49,6 +49,7 @@ class Config(alignment.Poison):
 def generate(data: Any, config: Config, tools: Tools) -> Callable[[Tensor], Tensor]:
     """delta(rows) -> (B,3,S,S) in [-eps, eps] with x + delta in [0,1]. Raises UsageError without two classes."""
     labels = labels_of(data)
+    alignment.judge(data, tools)
     noise = maps(data, labels, phase(config), config, tools)
     return lambda rows: pgd.project(data.batch(rows), noise[labels[rows]], config.eps)
 

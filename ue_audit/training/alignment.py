@@ -32,6 +32,11 @@ from ue_audit.training import contrastive, fit, pgd
 from ue_audit.training.noise import Noise
 from ue_audit.training.rows import in_order
 
+ENOUGH_IMAGES = 10_000
+EVIDENCE = (
+    "on 4 x 500 images of CIFAR-10 a linear probe of SimCLR kept 65 to 72 % where clean images gave 68; the published "
+    "effect, 45 instead of 90 %, is for 50,000 images and a thousand signed steps for each"
+)
 START_BATCH = 1024  # maps drawn at once; part of what a seed means
 
 
@@ -87,6 +92,13 @@ class Problem(NamedTuple):
 def pose(data: Any, maps: Tensor, config: Poison, tools: Tools) -> Problem:
     """The search's view of a data set whose image i wears map `maps[i]`."""
     return Problem(data, in_order(data), maps, config, tools)
+
+
+def judge(data: Any, tools: Tools) -> None:
+    """A warning for sets so small that the noise was seen not to keep learners from them."""
+    if len(data) < ENOUGH_IMAGES:
+        warning = f"CP may hardly protect {len(data)} images from learners without labels: {EVIDENCE}"
+        tools.note("warnings", [*tools.notes.get("warnings", []), warning])
 
 
 def search(problem: Problem, phase: Phase, start: Callable[[Noise], None]) -> Noise:
