@@ -10,6 +10,8 @@ The map
     protect … report                the stages: open inputs, load a method, compute, measure, write, seal
     protections/ purifiers/ learners/   the methods, one file each; `methods` is their registry and contract
     diffusion/  training/           the prior and its sampler; networks, loops and attacks that methods share
+    adopt, pairing                  `import`: a set protected elsewhere, paired with its originals
+    change, traits, selection       a change in whole levels, what it is like, which images get one
     distances, scores               per-image distances; accuracies, intervals, recovery, survival, grade
     imagefolder, shards, manifest   the floor: pixels and files, atomic work with resume, manifests and lineage
     config, settings, tools, errors, progress

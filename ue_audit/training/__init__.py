@@ -1,1 +1,10 @@
-"""What methods that train a network share: the networks, the loop, the augmentation, the signed step."""
+"""What methods share: networks, training loops, searches for noise.
+
+    backbones, fit, augment, rows       classifiers and how they are trained; crops and flips; labels and order
+    views, contrastive, contrastive_fit, probe      learning without labels, and the linear probe behind it
+    surrogate, encoders, pretrained     a classifier of the owner's images; frozen feature extractors by path
+    pgd, noise, cost                    signed steps, tables of noise, what a search will take
+    minmin, targeted, alignment         the searches of EMN and AUE; of TAP, AAP, SEP and HYPO; of CP
+    kmeans, generator                   the parts of UC
+    perceptual                          LPIPS and the guides of purification
+"""
