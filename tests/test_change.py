@@ -41,3 +41,9 @@ def test_what_is_written_is_what_is_measured() -> None:
     assert np.array_equal(decode(png).pixels, written) and record["linf"] == 5
     with pytest.raises(IntegrityError, match=r"a/1\.png"):
         change.encode(x, brighter(x, 9), Budget(norm="linf", limit=8 / 255), "a/1.png")
+
+
+@pytest.mark.parametrize("pixels", [32**2, 224**2])
+def test_small_and_large_images_are_mapped_in_order(pixels):
+    with change.mapping(pixels) as each:
+        assert list(each(lambda a, b: a - b, range(50), range(0, 100, 2))) == [-n for n in range(50)]

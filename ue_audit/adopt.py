@@ -10,7 +10,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pydantic import Field, model_validator
 
 from ue_audit import imagefolder, manifest, pairing, shards
 from ue_audit.budget import Budget
-from ue_audit.change import encode, reread
+from ue_audit.change import encode, mapping, reread
 from ue_audit.config import Config, Levels, resolve
 from ue_audit.imagefolder import Intake
 from ue_audit.pairing import Sets
@@ -100,8 +99,12 @@ def plan(settings: AdoptSettings, progress: Progress = SILENT) -> Plan:
 
 
 def _shards(sets: Sets, size: int | None) -> list[range]:
-    native = max((s.width * s.height for s in sets.protected.sources), default=1)
-    return shards.plan(len(sets), size**2 if size else native)
+    return shards.plan(len(sets), _pixels(sets, size))
+
+
+def _pixels(sets: Sets, size: int | None) -> int:
+    """Of the largest image that will be written."""
+    return size**2 if size else max((s.width * s.height for s in sets.protected.sources), default=1)
 
 
 def _write(work: shards.Work, sets: Sets, budget: Budget, size: int | None, progress: Progress) -> None:
@@ -115,10 +118,10 @@ def _write(work: shards.Work, sets: Sets, budget: Budget, size: int | None, prog
         png, _, record = encode(x, x_ue, budget, outputs[row])
         return png, sets.clean.describe(row, outputs[row]) | _origin(sets.protected, row) | record
 
-    with ThreadPoolExecutor() as pool:
+    with mapping(_pixels(sets, size)) as each:
         for number, rows in enumerate(listed):
             if str(number) not in work.done:
-                made = [(png, record | {"shard": number}) for png, record in pool.map(image, rows)]
+                made = [(png, record | {"shard": number}) for png, record in each(image, rows)]
                 work.commit(str(number), {r["path"]: png for png, r in made}, [r for _, r in made])
             progress.advance(len(rows))
     progress.stop()

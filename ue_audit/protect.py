@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ue_audit import imagefolder, manifest, methods, shards
-from ue_audit.change import encode, quantise
+from ue_audit.change import encode, mapping, quantise
 from ue_audit.errors import NonFiniteError, UsageError
 from ue_audit.imagefolder import Intake, Pixels, to_float
 from ue_audit.progress import SILENT, Progress
@@ -113,14 +112,18 @@ def _delta(chosen: methods.Chosen, taken: Intake, settings: ProtectSettings, too
 
 
 def _shards(taken: Intake, settings: ProtectSettings) -> list[range]:
+    return shards.plan(len(taken.data), _pixels(taken, settings))
+
+
+def _pixels(taken: Intake, settings: ProtectSettings) -> int:
+    """Of the largest image that will be written."""
     native = max((s.width * s.height for s in taken.sources), default=1)
-    return shards.plan(len(taken.data), taken.data.size**2 if settings.resize_output else native)
+    return taken.data.size**2 if settings.resize_output else native
 
 
 def _write(
     work: shards.Work, taken: Intake, delta: Delta, budget: Budget, settings: ProtectSettings, progress: Progress
 ) -> None:
-    """Shard by shard, the images of one side by side: most of the time goes to PNG, which lets other threads run."""
     listed, outputs = _shards(taken, settings), taken.outputs()
     progress.start("writing", len(taken.data))
 
@@ -131,10 +134,10 @@ def _write(
         clipped = float(np.mean((x + np.rint(levels) != written) & (written % 255 == 0)))
         return png, taken.describe(row, outputs[row]) | record | {"clipped": clipped, "shard": number}
 
-    with ThreadPoolExecutor() as pool:
+    with mapping(_pixels(taken, settings)) as each:
         for number, rows in enumerate(listed):
             if str(number) not in work.done:
-                made = list(pool.map(image, [number] * len(rows), rows, _levels(delta, rows)))
+                made = list(each(image, [number] * len(rows), rows, _levels(delta, rows)))
                 files = {record["path"]: png for png, record in made}
                 work.commit(str(number), files, [record for _, record in made])
             progress.advance(len(rows))

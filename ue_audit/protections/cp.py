@@ -37,6 +37,7 @@ class Config(alignment.Poison):
     learning (100 epochs): the probe has 68.2 %, with noise of equal size 69.9, clean 68.7 (n = 1 each). A small net of
     its own, `lr_scale` 0.2, 14 rounds of 5 steps from uniform noise, 40 epochs: 65.4, noise 68.8, clean 68.1 (n = 1;
     one core of a 2-core x86 CPU), with a loss over 7.14 of 4.24, 4.36, 4.37: the noise was learnt, and content too.
+    80 such rounds: 64.8, noise 66.9; 4.06 on its own images, 4.43 on clean ones.
     """
 
     rounds: int = Field(50, ge=1)
