@@ -66,6 +66,10 @@ class Tools:
         """Put a fact into the manifest: rounds used, threshold not met, the perceptual guide."""
         self.notes[key] = value
 
+    def warn(self, text: str) -> None:
+        """Tell the owner, in the manifest and at the end of the command."""
+        self.note("warnings", [*self.notes.get("warnings", []), text])
+
     def array(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """A zeroed array, memory-mapped in the work folder (kept across a resume) or in memory without one."""
         if self._work is None:

@@ -64,11 +64,9 @@ def fit(data: Any, config: Config, tools: Tools) -> Iterator[Epoch]:
 
 def _resume(model: torch.nn.Module, optimiser: torch.optim.Optimizer, tools: Tools) -> tuple[int, float]:
     """Step and summed loss to go on from."""
-    saved = tools.restore("supervised")
+    saved = loop.resume(tools, "supervised", model, optimiser)
     if saved is None:
         return 0, 0.0
-    model.load_state_dict(saved["model"])
-    optimiser.load_state_dict(saved["optimiser"])
     return saved["step"], saved["total"]
 
 

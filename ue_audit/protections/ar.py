@@ -96,7 +96,7 @@ def generate(data: Any, config: Config, tools: Tools) -> Callable[[Tensor], Tens
     found = search(data.classes, config, tools)
     tools.note("processes", {name: process.taps.tolist() for name, process in found.items()})
     tools.note("least_response", round(min(process.least for process in found.values()), 2))
-    tools.note("warnings", [*tools.notes.get("warnings", []), FRAGILE])
+    tools.warn(FRAGILE)
     return Maps(data, labels, torch.stack([found[name].taps for name in data.classes]), config, tools)
 
 

@@ -61,7 +61,7 @@ def generate(data: Any, config: Config, tools: Tools) -> Callable[[Tensor], Tens
     """delta(rows) -> (B,3,S,S) with x + delta in [0,1]. Raises UsageError without two classes."""
     labels = labels_of(data)
     kernels = torch.stack([_kernel(config.blur, tools.generator("kernel", name)) for name in data.classes])
-    tools.note("warnings", [*tools.notes.get("warnings", []), VISIBLE])
+    tools.warn(VISIBLE)
     return Blur(data, labels, kernels)
 
 

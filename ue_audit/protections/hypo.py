@@ -40,7 +40,7 @@ def generate(data: Any, config: Config, tools: Tools) -> Callable[[Tensor], Tens
     aim = targeted.Aim(data, labels, [lambda u, y: surrogate.cross_entropy(network, u, y)], whole, config, tools)
     noise = targeted.craft(aim)
     tools.note("surrogate_accuracy_protected", targeted.hits(aim, noise, network))
-    tools.note("warnings", [*tools.notes.get("warnings", []), WARNING])
+    tools.warn(WARNING)
     return targeted.delta(aim, noise)
 
 

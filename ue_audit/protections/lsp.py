@@ -124,7 +124,7 @@ def _judge(labels: Tensor, tools: Tools) -> None:
             f"LSP may hardly protect {len(labels)} images: {EVIDENCE}; below {ENOUGH_IMAGES:,} images prefer emn or "
             "emn_class, and see what is left with `evaluate`"
         )
-        tools.note("warnings", [*tools.notes.get("warnings", []), warning])
+        tools.warn(warning)
 
 
 def passes(config: Config, images: int) -> float:

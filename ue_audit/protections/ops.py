@@ -88,7 +88,7 @@ def generate(data: Any, config: Config, tools: Tools) -> Callable[[Tensor], Tens
         used[colours[places], places] = True
         tools.progress.advance(1)
     tools.note("pixels", {name: _described(*pairs, size) for name, pairs in chosen.items()})
-    tools.note("warnings", [*tools.notes.get("warnings", []), FRAGILE])
+    tools.warn(FRAGILE)
     places = torch.stack([chosen[name][0] for name in data.classes])
     return Pixels(data, labels, places, CORNERS[torch.stack([chosen[name][1] for name in data.classes])])
 

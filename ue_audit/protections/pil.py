@@ -136,11 +136,9 @@ def _state(model: nn.Module, optimiser: Any, epochs: int) -> dict[str, Any]:
 
 def _resume(model: nn.Module, optimiser: Any, tools: Tools) -> int:
     """Epochs done before."""
-    saved = tools.restore("surrogate")
+    saved = fit.resume(tools, "surrogate", model, optimiser)
     if saved is None:
         return 0
-    model.load_state_dict(saved["model"])
-    optimiser.load_state_dict(saved["optimiser"])
     return int(saved["epochs"])
 
 

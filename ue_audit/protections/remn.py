@@ -177,11 +177,9 @@ def _state(model: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> dic
 
 def _resume(model: nn.Module, optimiser: torch.optim.Optimizer, tools: Tools) -> int:
     """The step to go on from."""
-    saved = tools.restore("search")
+    saved = fit.resume(tools, "search", model, optimiser)
     if saved is None:
         return 0
-    model.load_state_dict(saved["model"])
-    optimiser.load_state_dict(saved["optimiser"])
     return int(saved["step"])
 
 

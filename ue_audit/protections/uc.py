@@ -167,7 +167,7 @@ def _judge(problem: Problem, delta: Callable[[Tensor], Tensor]) -> None:
     tools.note("moved", float((near == problem.goals()[members]).float().mean()))
     if left < FEW:
         warning = f"{left:.0%} of the images left the centre of their cluster; raise epochs, min_steps or eps"
-        tools.note("warnings", [*tools.notes.get("warnings", []), warning])
+        tools.warn(warning)
 
 
 # -- the cost ----------------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def judge(data: Any, tools: Tools) -> None:
     """A warning for sets so small that the noise was seen not to keep learners from them."""
     if len(data) < ENOUGH_IMAGES:
         warning = f"CP may hardly protect {len(data)} images from learners without labels: {EVIDENCE}"
-        tools.note("warnings", [*tools.notes.get("warnings", []), warning])
+        tools.warn(warning)
 
 
 def search(problem: Problem, phase: Phase, start: Callable[[Noise], None]) -> Noise:
@@ -201,9 +201,7 @@ def estimate(data: Any, config: Poison, tools: Tools, view_passes: float) -> flo
 
 def _resume(model: contrastive.Contrast, optimiser: Any, phase: Phase, tools: Tools) -> tuple[int, float]:
     """Rounds done, and the noise's loss in the last of them."""
-    saved = tools.restore(phase.name)
+    saved = fit.resume(tools, phase.name, model, optimiser)
     if saved is None:
         return 0, math.nan
-    model.load_state_dict(saved["model"])
-    optimiser.load_state_dict(saved["optimiser"])
     return saved["number"], saved["loss"]

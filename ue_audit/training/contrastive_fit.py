@@ -66,9 +66,7 @@ def fit(algorithm: contrastive.Algorithm, data: Any, config: Config, tools: Tool
 
 def _resume(model: contrastive.Contrast, optimiser: torch.optim.Optimizer, tools: Tools) -> tuple[int, int, float]:
     """Epoch whose probe is not yet consumed, step and summed loss to go on from."""
-    saved = tools.restore("contrastive")
+    saved = loop.resume(tools, "contrastive", model, optimiser)
     if saved is None:
         return 0, 0, 0.0
-    model.load_state_dict(saved["model"])
-    optimiser.load_state_dict(saved["optimiser"])
     return saved["epoch"], saved["step"], saved["total"]

@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ue_audit.config import Config
+from ue_audit.digests import file_sha256
 from ue_audit.errors import UsageError
 from ue_audit.tools import Tools
 from ue_audit.training import backbones, fit, pretrained, surrogate
-from ue_audit.training.perceptual import file_sha256
 
 CHUNK_PIXELS = 2**21  # encoded together: 41 images of 224 px; has no effect but on memory
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ue_audit.config import Config
+from ue_audit.tools import Tools
 from ue_audit.training import augment
 
 Schedule = Literal["one-cycle", "cosine", "step", "constant"]
@@ -85,6 +86,15 @@ def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         weight_decay=recipe.weight_decay,
         nesterov=recipe.momentum > 0,
     )
+
+
+def resume(tools: Tools, name: str, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any] | None:
+    """The state saved as `name`, its weights and momenta put back; None at a first start."""
+    saved = tools.restore(name)
+    if saved is not None:
+        model.load_state_dict(saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
+    return saved
 
 
 def batches(n: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:

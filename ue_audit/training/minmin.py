@@ -178,7 +178,7 @@ def _conclude(at: Round, config: Rounds, tools: Tools) -> int:
             f"threshold not met: the surrogate's error on the protected images was {at.best_error:.3f} at best in "
             f"{at.number} rounds, {config.stop_error:g} was asked for; raise max_rounds or stop_error"
         )
-        tools.note("warnings", [*tools.notes.get("warnings", []), warning])
+        tools.warn(warning)
     return at.now if met else at.best
 
 
@@ -207,11 +207,9 @@ def _state(model: nn.Module, optimiser: Any, at: Round) -> dict[str, Any]:
 
 
 def _resume(model: nn.Module, optimiser: Any, tools: Tools) -> Round:
-    saved = tools.restore("search")
+    saved = fit.resume(tools, "search", model, optimiser)
     if saved is None:
         return Round()
-    model.load_state_dict(saved["model"])
-    optimiser.load_state_dict(saved["optimiser"])
     return Round(*saved["at"])
 
 

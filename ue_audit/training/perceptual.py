@@ -8,7 +8,6 @@ The `lpips` package brings the learned weights (a few kB) and the layout. The Al
 file the user has: nothing here downloads.
 """
 
-import hashlib
 import os
 import pickle
 import struct
@@ -23,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ue_audit.diffusion.prior import Prior
+from ue_audit.digests import file_sha256
 from ue_audit.errors import IntegrityError, ResourceError, UsageError
 from ue_audit.tools import Tools
 
@@ -142,12 +142,6 @@ def lpips_hint() -> str:
         "python -c \"import torchvision; torchvision.models.alexnet(weights='DEFAULT')\"; "
         f"or name a file of its weights with --set weights=FILE or {VARIABLE}=FILE"
     )
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def _judge(measured: float | None, classes: int, config: Training, tools: Tools)
     tools.note("surrogate_accuracy", measured)
     if measured is None:
         warning = "the surrogate's accuracy is not measured: no class is large enough to hold images out"
-        tools.note("warnings", [*tools.notes.get("warnings", []), warning])
+        tools.warn(warning)
         return
     floor = 1 / classes + config.min_accuracy * (1 - 1 / classes)
     if measured < floor:
@@ -148,11 +148,9 @@ def _state(model: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> dic
 
 def _resume(model: nn.Module, optimiser: torch.optim.Optimizer, tools: Tools) -> int:
     """Steps done."""
-    saved = tools.restore("surrogate")
+    saved = fit.resume(tools, "surrogate", model, optimiser)
     if saved is None:
         return 0
-    model.load_state_dict(saved["model"])
-    optimiser.load_state_dict(saved["optimiser"])
     return int(saved["step"])
 
 
