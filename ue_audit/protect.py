@@ -32,14 +32,13 @@ def run(settings: ProtectSettings, progress: Progress = SILENT) -> Path:
     parts, output = imagefolder.parts(settings.source), settings.place()
     shards.refuse_overlap(output, [settings.source])
     chosen = methods.configure("protection", settings.method, settings.layers)
-    device = pick_device(settings.device)
+    device, weights = pick_device(settings.device), _weights(settings, chosen)
     room = imagefolder.spill(settings.cache or output.parent)
     taken = imagefolder.take_in(parts.train, settings, flat=None, array=room, progress=progress)
     work = shards.Work.open(output, _parameters(settings, chosen, taken), fresh=settings.fresh)
     if work.complete:
         progress.say(f"{output} is up to date")
         return output
-    weights = _weights(settings, chosen)
     tools = Tools(device=device, seed=settings.seed, work=work.scratch, weights=weights, progress=progress)
     delta = _delta(chosen, taken, settings, tools)
     budget = Budget(norm=chosen.module.BUDGET, limit=methods.limit(chosen.module, chosen.config))
@@ -51,8 +50,8 @@ def plan(settings: ProtectSettings, progress: Progress = SILENT) -> Plan:
     """What `run` would do, from a full intake and the method's own estimate; writes nothing."""
     parts, output = imagefolder.parts(settings.source), settings.place()
     chosen = methods.configure("protection", settings.method, settings.layers)
-    taken = imagefolder.take_in(parts.train, settings, flat=None, progress=progress)
     weights = _weights(settings, chosen)
+    taken = imagefolder.take_in(parts.train, settings, flat=None, progress=progress)
     tools = Tools(device=pick_device(settings.device), seed=settings.seed, weights=weights)
     part = taken.data.take(select(taken.data, settings.ratio, settings.seed))
     estimate, passes = getattr(chosen.module, "estimate", None), chosen.module.passes(chosen.config, len(part))
@@ -93,7 +92,10 @@ def _weights(settings: ProtectSettings, chosen: methods.Chosen) -> dict[str, Pat
     if settings.encoder is None:
         return {}
     if "encoder" not in chosen.module.NEEDS:
-        raise UsageError(f"{chosen.name} uses no encoder, and was given {settings.encoder}")
+        raise UsageError(
+            f"{chosen.name} uses no encoder, and was given {settings.encoder}",
+            hint="leave --encoder out; `ue-audit list methods` says which methods need one",
+        )
     return {"encoder": settings.encoder}
 
 
