@@ -52,7 +52,7 @@ def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:
     tools = Tools(device=exam.device, seed=settings.seed)
     start = time.monotonic()
     clean = exam.cells[0].data
-    first = next(iter(exam.learners[0].module.fit(clean.with_clean(clean), exam.learners[0].config, tools)))
+    first = next(iter(exam.learners[0].module.fit(clean.with_beside(clean), exam.learners[0].config, tools)))
     return Plan(
         stage="evaluate",
         output=str(settings.place()),

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 class ImageData:
     """Decoded images as methods see them: (N,S,S,3) uint8, in memory or memory-mapped, read by batches of rows.
 
-    `clean` holds the clean labelled images a linear probe is fitted on, or None.
+    What lies beside a training set: `clean`, the clean originals an optimistic linear probe is fitted on, and `own`, the
+    attacker's own clean labelled images, none of them an original of this set; or None.
     """
 
     clean: "ImageData | None" = None
+    own: "ImageData | None" = None
 
     def __init__(
         self, pixels: Pixels, keys: Sequence[str], classes: Sequence[str], numbers: Sequence[int] | None
@@ -56,11 +58,11 @@ class ImageData:
         """The same keys and labels with other pixels."""
         return ImageData(pixels, self.keys, self.classes, self._numbers)
 
-    def with_clean(self, clean: "ImageData") -> "ImageData":
-        """The same images, with clean ones beside them."""
-        beside = self.with_pixels(self.pixels)
-        beside.clean = clean
-        return beside
+    def with_beside(self, clean: "ImageData | None", own: "ImageData | None" = None) -> "ImageData":
+        """The same images, with others beside them."""
+        same = self.with_pixels(self.pixels)
+        same.clean, same.own = clean, own
+        return same
 
     def with_classes(self, classes: Sequence[str]) -> "ImageData":
         """Labels renumbered to `classes`, which holds every class of this set. Raises UsageError otherwise."""

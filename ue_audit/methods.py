@@ -5,11 +5,14 @@
     purifier     purifiers/     build(data, config, tools)               purify(batch) -> (B,3,S,S)
     learner      learners/      fit(data, config, tools)                 iterator of Epoch
 
-Every module also has `SOURCE` (paper, arXiv id, algorithm), `Config` (a `config.Config`) and `NEEDS` (of "labels",
-"encoder", "prior"). A protection also declares `BUDGET` ("linf", "l2", "l0" or "none") and `passes(config, images)`,
-the forward and backward passes of a network it spends on each of `images` images. Where its change has no working size,
-delta also has `native(row, x)`, the change of one image x (3,H,W) at its own size. `estimate(data, config, tools)`,
-in seconds, is optional. A dotted name loads a foreign module with the same contract.
+Every module also has `SOURCE` (paper, arXiv id, algorithm), `Config` (a `config.Config`), `NEEDS` (of "labels",
+"encoder", "prior", "own": clean labelled images of the attacker's) and `passes(config, images)`, the forward and
+backward passes of a network it spends on each of `images` images; a forward pass alone counts a third. A dotted name
+loads a foreign module with the same contract.
+
+A protection also declares `BUDGET` ("linf", "l2", "l0" or "none"). Where its change has no working size, delta also has
+`native(row, x)`, the change of one image x (3,H,W) at its own size. `estimate(data, config, tools)`, in seconds, is
+optional. A learner is a victim, or a countermeasure: then `counters(config)` names the victim that it hardens.
 """
 
 import importlib
@@ -26,7 +29,7 @@ KINDS = {"protection": "protections", "purifier": "purifiers", "learner": "learn
 ENTRY = {"protection": "generate", "purifier": "build", "learner": "fit"}
 STAGE = {"protection": "protect", "purifier": "purify", "learner": "evaluate"}
 BUDGETS = ("linf", "l2", "l0", "none")
-NEEDS = ("labels", "encoder", "prior")
+NEEDS = ("labels", "encoder", "prior", "own")
 
 
 def names(kind: str) -> list[str]:
@@ -80,6 +83,12 @@ def limit(module: ModuleType, config: Any) -> float:
     return float(getattr(config, field)) if field else 0.0
 
 
+def counters(chosen: Chosen) -> str | None:
+    """The learner that `chosen` is a hardened form of; None for a victim, which takes the images as they come."""
+    found = getattr(chosen.module, "counters", None)
+    return None if found is None else found(chosen.config)
+
+
 def _foreign(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
@@ -89,7 +98,7 @@ def _foreign(name: str) -> ModuleType:
 
 def _checked(module: ModuleType, kind: str, name: str) -> ModuleType:
     config = getattr(module, "Config", None)
-    parts = ("SOURCE", ENTRY[kind], *(("passes",) if kind == "protection" else ()))
+    parts = ("SOURCE", "passes", ENTRY[kind])
     missing = [part for part in parts if not hasattr(module, part)]
     if not (isinstance(config, type) and issubclass(config, Config)):
         missing.append("Config")

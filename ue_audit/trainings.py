@@ -127,7 +127,7 @@ def train(training: Training, exam: Exam, scratch: Path, bar: _Bar) -> dict[str,
     cell = training.cell
     tools = Tools(device=exam.device, seed=training.seed, work=scratch / training.key)
     saved = tools.restore("curve") or {"curve": [], "per_class": {}}
-    data = cell.data.with_clean(exam.cells[0].data)  # what a linear probe is fitted on; others do not look at it
+    data = cell.data.with_beside(exam.cells[0].data)  # what a linear probe is fitted on; others do not look at it
     for epoch in training.learner.module.fit(data, training.learner.config, tools):
         if not np.isfinite(epoch.loss):
             raise NonFiniteError(f"{cell.folder}: the training loss became {epoch.loss} in epoch {epoch.number}")

@@ -9,6 +9,7 @@ from toy import Toy
 from ue_audit.errors import UsageError
 from ue_audit.learners import supervised
 from ue_audit.tools import Tools
+from ue_audit.training import supervised_fit
 
 QUICK = supervised.Config(epochs=3, batch=8, lr=0.05)
 
@@ -35,7 +36,7 @@ def test_epochs_are_numbered_and_the_classifier_gives_float_logits():
 
 @pytest.mark.parametrize("consumed", [1, 2])
 def test_a_killed_training_goes_on_to_the_same_bits(tmp_path, monkeypatch, consumed):
-    monkeypatch.setattr(supervised, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(supervised_fit, "SAVE_SECONDS", 0.0)
     data, unbroken = Toy(), run(Tools(seed=3), Toy())
     broken = supervised.fit(data, QUICK, Tools(seed=3, work=tmp_path))
     for _ in range(consumed):
@@ -48,7 +49,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path, monkeypatch, consu
 
 
 def test_a_training_killed_within_an_epoch_goes_on_to_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(supervised, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(supervised_fit, "SAVE_SECONDS", 0.0)
     unbroken = run(Tools(seed=3), Toy())
     data, calls = Toy(), itertools.count()
 
@@ -73,7 +74,7 @@ def test_without_labels_or_with_one_class_there_is_nothing_to_learn():
 
 
 def test_a_finished_training_that_was_not_recorded_ends_once_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(supervised, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(supervised_fit, "SAVE_SECONDS", 0.0)
     finished = run(Tools(seed=3, work=tmp_path), Toy())
     again = run(Tools(seed=3, work=tmp_path), Toy())
     assert [number for number, _, _ in again] == [3]

@@ -13,6 +13,10 @@ class Config(base.Config):
     epochs: int = 2
 
 
+def passes(config, images):
+    return 0.0
+
+
 def fit(data, config, tools):
     x = data.batch(torch.arange(len(data))).flatten(1)
     means = torch.stack([x[data.labels == k].mean(0) for k in range(len(data.classes))])

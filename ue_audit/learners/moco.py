@@ -30,6 +30,11 @@ class Config(contrastive_fit.Config):
     lr_scale: float = Field(0.2, gt=0)
 
 
+def passes(config: Config, images: int) -> float:
+    """Two views of each image in every epoch; the probes' are left out."""
+    return 2.0 * config.epochs
+
+
 def fit(data: Any, config: Config, tools: Tools) -> Iterator[Epoch]:
     """One `Epoch` after each probe; see `contrastive_fit.fit`."""
     return contrastive_fit.fit("moco", data, config, tools)

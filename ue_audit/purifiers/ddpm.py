@@ -31,6 +31,7 @@ from ue_audit.diffusion.sampling import (
     unguided,
 )
 from ue_audit.tools import Batch, Tools
+from ue_audit.training.cost import FORWARD
 
 SOURCE = "AVATAR (Dolatabadi et al.), arXiv 2303.08500; DiffPure (Nie et al.), arXiv 2205.07460"
 NEEDS = ("prior",)
@@ -50,6 +51,11 @@ class Config(base.Config):
         if self.steps and self.steps > self.t_purify:
             raise ValueError(f"steps = {self.steps} is above t_purify = {self.t_purify}")
         return self
+
+
+def passes(config: Config, images: int) -> float:
+    """The prior's forward passes."""
+    return config.passes * (config.steps or config.t_purify) * FORWARD
 
 
 def build(data: Any, config: Config, tools: Tools) -> Callable[[Batch], Tensor]:

@@ -47,6 +47,7 @@ from ue_audit.diffusion.sampling import (
 from ue_audit.diffusion.schedule import Schedule
 from ue_audit.tools import Batch, Tools
 from ue_audit.training import perceptual
+from ue_audit.training.cost import FORWARD
 from ue_audit.training.perceptual import Perceptual
 
 SOURCE = "JCDP (Jiang et al.), arXiv 2305.09241, Algorithm 1"
@@ -75,6 +76,11 @@ class Config(base.Config):
         if self.steps and self.steps > self.t_purify:
             raise ValueError(f"steps = {self.steps} is above t_purify = {self.t_purify}")
         return self
+
+
+def passes(config: Config, images: int) -> float:
+    """The prior's forward passes."""
+    return config.passes * (config.steps or config.t_purify) * FORWARD
 
 
 def build(data: Any, config: Config, tools: Tools) -> Callable[[Batch], Tensor]:
