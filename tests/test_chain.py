@@ -62,6 +62,42 @@ def test_the_default_audit_step_by_step() -> None:
     ]
 
 
+def purified(audit: AuditSettings) -> list[Any]:
+    return [step.settings for step in chain.steps(audit, Path()) if step.stage == "purify"]
+
+
+def test_several_seeds_of_a_purifier_are_outputs_of_their_own() -> None:
+    """The ceiling is made once."""
+    found = purified(owned(seed=5, purifiers=[{"method": "jcdp", "seeds": 3}, "ddpm"]))
+    assert [(str(s.place()), s.seed) for s in found] == [
+        ("data.emn.jcdp", 5),
+        ("data.emn.jcdp.s1", 6),
+        ("data.emn.jcdp.s2", 7),
+        ("data.emn.ddpm", 5),
+        ("data.jcdp", 5),
+        ("data.ddpm", 5),
+    ]
+
+
+def test_seeds_are_for_purifiers() -> None:
+    with pytest.raises(ValueError, match="seeds"):
+        owned(protections=[{"method": "emn", "seeds": 2}])
+
+
+def test_a_ceiling_is_purified_like_its_protected_set() -> None:
+    """One for each budget (`tap` has that of `emn`), where the purifier asks for it; `ops` has none of linf: 8/255."""
+    strong = {"method": "emn", "name": "strong", "set": {"eps": "16/255"}}
+    asking = [{"method": "jcdp"}, {"method": "jcdp", "name": "at-36", "set": {"t_purify": 36}}]
+    audit = owned(protections=["emn", strong, "tap", "ops"], purifiers=asking)
+    ceilings = [(str(s.place()), str(s.like)) for s in purified(audit) if s.source == Path("data")]
+    assert ceilings == [
+        ("data.jcdp", "data.emn"),
+        ("data.jcdp.eps16", "data.strong"),
+        ("data.at-36", "data.emn"),
+    ]
+    assert not any(s.like for s in purified(audit) if s.source != Path("data"))
+
+
 def test_paths_of_a_file_count_from_the_file(place: Path) -> None:
     asked, origins = audit.load("audits/pets.yaml", {"evaluation.seeds": 5, "device": "cpu"})
     assert asked.source.clean == Path("audits/../pictures")

@@ -65,6 +65,38 @@ def test_linf_projection_clips() -> None:
     assert distances.project(delta, 1.0, "linf").flatten().tolist() == [-1, -0.5, 0.5, 1]
 
 
+@pytest.mark.parametrize(
+    ("k", "l", "band"),
+    [(0, 0, 0), (0, 3, 0), (0, 4, 1), (3, 2, 0), (3, 3, 1), (7, 0, 1), (0, 8, 2), (6, 5, 1), (6, 6, 2), (11, 11, 2)],
+)
+def test_a_cosine_lies_in_one_band(k: int, l: int, band: int) -> None:  # noqa: E741
+    """Coefficient (k, l) of 12 x 12 has r = |(k, l)| / 12: low below 4, high from 8; |(3, 2)| = 3.6, |(6, 5)| = 7.8."""
+    rows, columns = (torch.cos(torch.pi * (2 * torch.arange(12) + 1) * n / 24) for n in (k, l))
+    wave = 0.1 * torch.outer(rows, columns).expand(2, 3, 12, 12)
+    expected = [float(number == band) for number in range(3)]
+    assert distances.bands(wave).flatten().tolist() == pytest.approx(expected * 2, abs=1e-9)
+
+
+def test_bands_share_out_energy_also_of_oblong_images() -> None:
+    """A flat change of 1 beside the fastest wave along rows, of power 4: one part in five is low."""
+    wave = torch.cos(torch.pi * (2 * torch.arange(30) + 1) * 29 / 60)
+    residual = 1 + wave * (4 / wave.square().mean()).sqrt()
+    shares = distances.bands(residual.expand(1, 3, 24, 30))
+    assert shares.tolist() == [pytest.approx([0.2, 0, 0.8], abs=1e-6)]
+
+
+def test_white_noise_has_the_areas_of_the_rings() -> None:
+    """All coefficients have equal energy; r < 1/3 is a quarter disc, r < 2/3 one of four times its area, both with the
+    half cells along two axes, 1/(3n) and 2/(3n)."""
+    low, cell = math.pi / 36, 1 / (3 * 64)
+    found = distances.bands(images(50, 3, 64, 64) - 0.5).mean(0)
+    assert found.tolist() == pytest.approx([low + cell, 3 * low + cell, 1 - 4 * low - 2 * cell], abs=0.003)
+
+
+def test_no_residual_has_no_bands() -> None:
+    assert distances.bands(torch.zeros(2, 3, 8, 8)).isnan().all()
+
+
 def test_an_unknown_norm_and_unequal_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="linf or l2"):
         distances.project(images(1, 3, 4, 4), 1.0, "l7")
@@ -79,6 +111,12 @@ def test_an_image_scores_the_same_in_any_batch(name: str) -> None:
     together = measure(x, y)
     assert torch.equal(together, torch.cat([measure(x[i : i + 1], y[i : i + 1]) for i in range(5)]))
     assert torch.equal(together.flip(0), measure(x.flip(0), y.flip(0)))
+
+
+def test_bands_are_the_same_in_any_batch() -> None:
+    residual = images(5, 3, 16, 16) - 0.5
+    together = distances.bands(residual)
+    assert torch.equal(together, torch.cat([distances.bands(residual[i : i + 1]) for i in range(5)]))
 
 
 @pytest.mark.parametrize("size", [16, 32, 40])

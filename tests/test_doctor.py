@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ue_audit import config, doctor, methods
-from ue_audit.rendering import terminal
+from ue_audit.rendering import listing
 from ue_audit.rendering.terminal import size
 
 
@@ -68,7 +68,11 @@ def test_the_method_table_says_paper_budget_cost_and_needs() -> None:
     assert emn["passes"]["emn-paper"] > emn["passes"]["emn"] > 1
     lsp = next(row for row in found["protections"] if row["name"] == "lsp")
     assert not any(lsp["passes"].values())
-    assert "linf 8/255; network passes an image" in terminal.method_lines(found)
+    at = next(row for row in found["learners"] if row["name"] == "adversarial")
+    assert at["counters"] == "supervised" and at["passes"]["adversarial"] > 100
+    assert [row["name"] for row in found["learners"] if row["reference"]] == ["own_only"]
+    assert list(doctor.method_table(["purifiers"])) == ["purifiers"]
+    assert "linf 8/255; network passes an image" in listing.method_lines(found)
 
 
 def test_everything_is_text() -> None:

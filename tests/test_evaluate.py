@@ -156,3 +156,41 @@ def test_records_hold_no_times_and_the_manifest_has_them_apart(chain):
     assert "seconds" not in (out / manifest.RECORDS).read_text()
     document = json.loads((out / manifest.MANIFEST).read_bytes())
     assert len(document["predicate"]["runDetails"]["run"]["measures"]["training seconds"]) == 10
+
+
+def test_equal_trainings_are_taken_over_from_another_evaluation(chain, monkeypatch):
+    first = evaluate.run(settings(chain, "data.grey", output=chain / "first.eval"))  # clean, ceiling
+    calls, train = [], trainings.train
+    monkeypatch.setattr(trainings, "train", lambda training, *others: calls.append(1) or train(training, *others))
+    whole = evaluate.run(settings(chain, *ALL, output=chain / "whole.eval"))
+    assert len(calls) == 10
+    reused = evaluate.run(settings(chain, *ALL, output=chain / "reused.eval", reuse=(first,)))
+    assert len(calls) == 10 + 6  # noise, protected, purified
+    assert (reused / manifest.RECORDS).read_bytes() == (whole / manifest.RECORDS).read_bytes()
+    assert manifest.read(reused).run.measures["training seconds"].keys() == {r["key"] for r in manifest.records(reused)}
+
+
+def test_equal_trainings_are_done_once(chain, monkeypatch):
+    """Twice purified by the same means, into two folders: the same pixels."""
+    purify.run(PurifySettings(source=chain / "data.maps", method="stand_ins.grey", output=chain / "data.maps.again"))
+    calls, train = [], trainings.train
+    monkeypatch.setattr(trainings, "train", lambda training, *others: calls.append(1) or train(training, *others))
+    records = manifest.records(evaluate.run(settings(chain, *ALL, "data.maps.again", seeds=1)))
+    assert len(calls) == 5 and len(records) == 6
+    by_folder = {r["cell"]["folder"]: r for r in records}
+    twins = [by_folder[name] for name in ("data.maps.grey", "data.maps.again")]
+    assert twins[0]["key"] != twins[1]["key"] and twins[0]["curve"] == twins[1]["curve"]
+
+
+def test_the_attackers_own_images_and_an_encoder_reach_the_learners_that_need_them(chain):
+    asked = settings(chain, "data.maps", learners=("stand_ins.centroids", "stand_ins.taking"), seeds=1)
+    with pytest.raises(UsageError, match="none were given"):
+        evaluate.run(asked)
+    (chain / "encoder.bin").write_bytes(b"weights")
+    more = {"own": chain / "data" / "val", "encoder": chain / "encoder.bin", "output": chain / "own.eval"}
+    out = evaluate.run(asked.model_copy(update=more))
+    records = [r for r in manifest.records(out) if r["learner"] == "stand_ins.taking"]
+    assert sorted(r["cell"]["role"] for r in records) == ["clean", "protected"]
+    assert {r["learner_kind"] for r in records} == {"countermeasure"}
+    assert {tuple(r["notes"]["taken"]) for r in records} == {(12, "weights")}
+    assert "clean ∩ own" in manifest.read(out).notes["overlap"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import synthetic_evaluation as synthetic
 
-from ue_audit import findings, scores
+from ue_audit import contests, findings, scores
 
 Records = list[dict[str, Any]]
 
@@ -31,8 +31,8 @@ def arms(*more: dict[str, Any], seeds: int = 3) -> Records:
     return [r | {"seed": seed} for r in base for seed in range(seeds)]
 
 
-def only(records: Records, parents: dict[str, str] | None = None) -> findings.Contest:
-    (contest,) = findings.contests(findings.groups(records), parents or {})
+def only(records: Records, parents: dict[str, str] | None = None) -> contests.Contest:
+    (contest,) = contests.gather(contests.groups(records), parents or {})
     return contest
 
 
@@ -60,55 +60,6 @@ def test_a_ceiling_belongs_to_its_countermeasure() -> None:
     assert found["a"]["ceiling_recovery"]["value"] == pytest.approx((0.7 - 0.3) / (0.8 - 0.3))
     assert [found["a"][key] for key in ("distortion_cost", "residual_protection")] == pytest.approx([0.1, 0.1])
     assert found["b"]["ceiling"] is found["b"]["ceiling_recovery"] is found["b"]["distortion_cost"] is None
-
-
-def test_variants_of_a_countermeasure_find_their_own_ceilings() -> None:
-    contest = only(
-        arms(
-            record("purified", "d.emn.jcdp", "jcdp", 0.7),
-            record("purified", "d.emn.jcdp-long", "jcdp", 0.75),
-            record("ceiling", "d.jcdp", "jcdp", 0.8),
-            record("ceiling", "d.jcdp-long", "jcdp", 0.77),
-        )
-    )
-    pairs = {g.folder: ceiling.folder for g, ceiling in contest.attacks if ceiling}
-    assert pairs == {"d.emn.jcdp": "d.jcdp", "d.emn.jcdp-long": "d.jcdp-long"}
-
-
-def test_two_protected_sets_are_two_contests_and_the_weaker_one_decides() -> None:
-    records = arms(
-        record("noise", "d.lsp (noise of the same norm)", None, 0.9),
-        record("protected", "d.lsp", None, 0.4),
-        record("purified", "d.emn.jcdp", "jcdp", 0.5),
-        record("purified", "somewhere", "jcdp", 0.8),
-    )
-    contests = findings.contests(findings.groups(records), {"somewhere": "d.lsp"})
-    assert [(c.protected.folder, [g.folder for g, _ in c.attacks]) for c in contests] == [
-        ("d.emn", ["d.emn.jcdp"]),
-        ("d.lsp", ["somewhere"]),
-    ]
-    assert [c.noise and c.noise.folder for c in contests] == [
-        "d.emn (noise of the same norm)",
-        "d.lsp (noise of the same norm)",
-    ]
-    head = findings.headline(contests)
-    assert head is not None and head.protected.folder == "d.lsp"
-
-
-def test_a_set_that_never_protected_does_not_decide_where_another_did() -> None:
-    records = arms(
-        record("protected", "d.weak", None, 0.89),
-        record("purified", "d.weak.jcdp", "jcdp", 0.9),
-        record("purified", "d.emn.jcdp", "jcdp", 0.4),
-    )
-    head = findings.headline(findings.contests(findings.groups(records), {}))
-    assert head is not None and head.protected.folder == "d.emn"
-
-
-def test_without_clean_or_protected_there_is_no_contest() -> None:
-    records = [r for r in arms() if r["cell"]["role"] != "clean"]
-    assert findings.contests(findings.groups(records), {}) == []
-    assert findings.headline([]) is None
 
 
 def test_missing_cells_are_none_and_not_zero() -> None:
@@ -141,7 +92,7 @@ def test_the_least_protected_class_comes_first_and_one_without_effect_last() -> 
 
 def test_curves_hold_mean_and_range_over_seeds() -> None:
     records = synthetic.records(seeds=3)
-    group = next(g for g in findings.groups(records) if g.role == "protected")
+    group = next(g for g in contests.groups(records) if g.role == "protected")
     curve = findings.curve(group)
     tests = [[p["test"] for p in r["curve"]] for r in group.records]
     assert len(curve["points"]) == synthetic.EPOCHS
@@ -151,8 +102,3 @@ def test_curves_hold_mean_and_range_over_seeds() -> None:
         "low": min(t[4] for t in tests),
         "high": max(t[4] for t in tests),
     }
-
-
-def test_the_order_of_the_records_does_not_matter() -> None:
-    records = synthetic.records()
-    assert findings.groups(records) == findings.groups(list(reversed(records)))

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from stand_ins import owner
 
-from ue_audit import manifest, protect, purify
+from ue_audit import distances, manifest, protect, purify
 from ue_audit.errors import NonFiniteError, ResourceError, UsageError
 from ue_audit.imagefolder import decode
 from ue_audit.settings import ProtectSettings, PurifySettings
@@ -36,13 +37,13 @@ def test_the_output_is_the_purified_image_rounded(tmp_path, protected):
 def test_figures_are_measured_against_the_clean_originals(tmp_path, protected):
     out = purify.run(settings(tmp_path, protected))
     record = next(r for r in manifest.records(out) if r["path"] == "class0/001.png")
-    x, x_ue, x_le = (
-        pixels(folder / "class0" / "001.png") for folder in (tmp_path / "data" / "train", protected, out)
-    )
+    x, x_ue, x_le = (pixels(folder / "class0" / "001.png") for folder in (tmp_path / "data" / "train", protected, out))
     delta, rest = x_ue - x, x_le - x
     assert record["residual_correlation"] == pytest.approx((rest * delta).sum() / (delta**2).sum(), abs=1e-5)
     assert record["psnr_clean"] == pytest.approx(10 * np.log10(255**2 / (rest**2).mean()), abs=1e-4)
     assert record["linf"] == np.abs(x_le - x_ue).max()
+    shares = distances.bands(torch.from_numpy(rest).permute(2, 0, 1)[None])[0].tolist()
+    assert [record[f"residual_{band}"] for band in ("low", "mid", "high")] == pytest.approx(shares, abs=1e-5)
 
 
 def test_a_purifier_that_changes_nothing_keeps_all_of_delta(tmp_path, protected):
@@ -81,3 +82,51 @@ def test_a_plan_writes_nothing(tmp_path, protected):
     plan = purify.plan(settings(tmp_path, protected))
     assert plan.images == 12 and plan.seconds_estimate is not None
     assert sorted(tmp_path.rglob("*")) == before
+
+
+# -- the budget --------------------------------------------------------------------------------------------
+
+
+def level(folder):
+    [value] = {int(v) for v in np.unique(pixels(folder / "class0" / "001.png"))}
+    return value
+
+
+def budgeted(tmp_path, source, **more):
+    return settings(tmp_path, source, **{"method": "stand_ins.budgeted"} | more)
+
+
+def test_the_budget_is_that_of_the_protection_and_settled_settings_are_on_record(tmp_path, protected):
+    out = purify.run(budgeted(tmp_path, protected))
+    found = manifest.read(out)
+    assert level(out) == 8
+    assert found.config == found.parameters["config"] == {"level": 8 / 255}
+    assert found.origins["level"] == "automatic" and found.notes["asked"]
+
+
+def test_the_budget_of_a_protection_further_up(tmp_path, protected):
+    first = purify.run(settings(tmp_path, protected, output=tmp_path / "first"))
+    assert level(purify.run(budgeted(tmp_path, first))) == 8
+
+
+def test_a_named_budget_comes_first(tmp_path, protected):
+    out = purify.run(budgeted(tmp_path, protected, eps="16/255"))
+    assert level(out) == 16 and manifest.read(out).settings["eps"] == "16/255"
+    with pytest.raises(UsageError, match="other settings"):
+        purify.run(budgeted(tmp_path, protected, eps="4/255"))
+    with pytest.raises(ValueError):
+        budgeted(tmp_path, protected, eps=8)
+
+
+def test_a_ceiling_takes_the_budget_of_the_set_it_is_like(tmp_path, protected):
+    source = tmp_path / "data"
+    out = purify.run(budgeted(tmp_path, source, like=protected, output=tmp_path / "like"))
+    assert level(out) == 8
+    assert manifest.read(out).dependency("clean") is not None  # a ceiling nevertheless
+    unknown = purify.run(budgeted(tmp_path, source, output=tmp_path / "unknown"))
+    assert level(unknown) == 128  # half: told nothing
+
+
+def test_a_plan_shows_what_was_settled(tmp_path, protected):
+    plan = purify.plan(budgeted(tmp_path, protected))
+    assert f"level {8 / 255}" in plan.notes

@@ -7,7 +7,7 @@ import pytest
 import torch
 from stand_ins import photos
 
-from ue_audit import imagefolder, methods, trainings
+from ue_audit import imagefolder, lineup, trainings
 from ue_audit.cells import Cell
 from ue_audit.errors import NonFiniteError
 from ue_audit.progress import SILENT
@@ -23,8 +23,13 @@ def take(path):
 def exam(tmp_path):
     clean, other = (take(photos(tmp_path / name, seed=n)) for n, name in enumerate("ab"))
     cells = [Cell("clean", "a", None, clean), Cell("protected", "b", None, other)]
-    learner = methods.configure("learner", "stand_ins.centroids", {})
-    return Exam(cells, [learner], clean, other, "its own folder", {}, torch.device("cpu"))
+    learners = lineup.gather(("stand_ins.centroids",), {})
+    return Exam(cells, learners, clean, other, "its own folder", {}, torch.device("cpu"))
+
+
+def learner_of(exam, fit):
+    own = exam.learners[0]
+    return own._replace(chosen=own.chosen._replace(module=SimpleNamespace(fit=fit, NEEDS=())))
 
 
 def keys(exam, seeds=2, seed=0):
@@ -34,8 +39,8 @@ def keys(exam, seeds=2, seed=0):
 def test_a_key_names_data_recipe_and_seed(exam):
     assert len(set(keys(exam))) == 4 and keys(exam) == keys(exam)
     assert not set(keys(exam)) & set(keys(exam, seed=1))
-    longer = methods.configure("learner", "stand_ins.centroids", {"flag": {"epochs": 3}})
-    changed = Exam(exam.cells, [longer], exam.val, exam.test, "", {}, exam.device)
+    longer = lineup.gather(("stand_ins.centroids",), {"flag": {"epochs": 3}})
+    changed = Exam(exam.cells, longer, exam.val, exam.test, "", {}, exam.device)
     assert not set(keys(exam)) & set(keys(changed))
     swapped = Exam(exam.cells, exam.learners, exam.test, exam.val, "", {}, exam.device)
     assert not set(keys(exam)) & set(keys(swapped))
@@ -52,7 +57,7 @@ def test_a_failure_ends_all_and_frees_the_threads(exam, tmp_path, threads):
         loss = float("nan") if data.pixels is exam.cells[1].data.pixels else 1.0
         yield Epoch(2, loss, lambda x: torch.zeros(len(x), 3))
 
-    broken = exam.learners[0]._replace(module=SimpleNamespace(fit=fit))
+    broken = learner_of(exam, fit)
     bad = Exam(exam.cells, [broken], exam.val, exam.test, "", {}, exam.device)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -68,7 +73,7 @@ def test_learners_see_the_clean_images_beside_their_own_and_their_notes_are_kept
         assert torch.equal(data.clean.batch([0]), exam.cells[0].data.batch([0]))
         yield Epoch(2, 1.0, lambda x: torch.zeros(len(x), 3))
 
-    noting = exam.learners[0]._replace(module=SimpleNamespace(fit=fit))
+    noting = learner_of(exam, fit)
     seen = Exam(exam.cells, [noting], exam.val, exam.test, "", {}, exam.device)
     counted = Counted()
     done = list(trainings.run_all(list(trainings.enumerate_all(seen, 1, 0)), seen, Path(tmp_path), counted))

@@ -61,7 +61,7 @@ def test_it_is_the_linear_discriminant_of_the_primal() -> None:
     expected = np.stack(
         [(asked - centre) @ inverse @ (m - centre) - (m - centre) @ inverse @ (m - centre) / 2 for m in means], axis=1
     ) + np.log(np.array([10, 6, 14]) / 30)
-    assert np.allclose(traits._discriminant(x, numbers, asked), expected)
+    assert np.allclose(traits.discriminant(x, numbers, asked), expected)
 
 
 def test_classes_on_one_line_are_told_apart() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from test_findings import arms, only, record
 
-from ue_audit import findings, verdict
+from ue_audit import contests, verdict
 
 NOTES: dict[str, Any] = {
     "overlap": {"clean ∩ test": 0, "clean ∩ prior": 0, "test ∩ prior": 0},
@@ -15,8 +15,8 @@ NOTES: dict[str, Any] = {
 
 
 def states(records: list[dict[str, Any]], **notes: Any) -> dict[str, str]:
-    groups = findings.groups(records)
-    found = verdict.checks(findings.headline(findings.contests(groups, {})), groups, NOTES | notes)
+    groups = contests.groups(records)
+    found = verdict.checks(contests.headline(contests.gather(groups, {})), groups, NOTES | notes)
     return {c["name"]: c["state"] for c in found}
 
 
@@ -80,7 +80,7 @@ def test_a_cell_that_is_missing_or_damaged_is_found() -> None:
 
 
 def test_the_worst_check_comes_first() -> None:
-    groups = findings.groups(arms(seeds=1))
+    groups = contests.groups(arms(seeds=1))
     found = verdict.checks(only(arms(seeds=1)), groups, {})
     order = [c["state"] for c in found]
     assert order == sorted(order, key=("fail", "warn", "unknown", "ok").index) and order[0] == "fail"
@@ -88,6 +88,6 @@ def test_the_worst_check_comes_first() -> None:
 
 def test_limits_name_what_was_not_tried() -> None:
     records = arms(record("purified", "d.emn.jcdp", "jcdp", 0.8))
-    text = " ".join(verdict.limits(only(records), findings.groups(records), {"guide": "prior features"}))
+    text = " ".join(verdict.limits(only(records), contests.groups(records), {"guide": "prior features"}))
     assert "Adaptive attackers" in text and "near duplicates were not" in text
     assert "prior features, not LPIPS" in text and "supervised" in text

@@ -3,6 +3,7 @@
     name: pets
     source: {clean: data, raw: raw}         # paths count from the folder of the file
     protections: [emn, {method: emn_class, set: {eps: 4/255}}]
+    purifiers: [jcdp, [median, jcdp]]       # a list in the list is a chain, as `median+jcdp`
     evaluation: {seeds: 3}
 """
 
@@ -18,7 +19,7 @@ from ue_audit.settings import EvaluateSettings, Running, Share, TrainPriorSettin
 
 
 class Choice(Config):
-    """A method or preset with settings of its own; in a file, a bare name will do."""
+    """A method or preset with settings of its own; in a file, a bare name will do, or the names of a chain."""
 
     method: str
     name: str = ""
@@ -26,7 +27,7 @@ class Choice(Config):
 
     @property
     def label(self) -> str:
-        return self.name or self.method.rpartition(".")[2]
+        return self.name or "+".join(link.rpartition(".")[2] for link in self.method.split("+"))
 
 
 class Protection(Choice):
@@ -36,21 +37,31 @@ class Protection(Choice):
     ratio: Share = Field(default=1.0, gt=0)
 
 
+class Purifier(Choice):
+    """A purifier, run with this many seeds: the audit's and those that follow."""
+
+    seeds: int = Field(default=1, ge=1)
+
+
 def _named(value: Any) -> Any:
+    if isinstance(value, list) and value and all(isinstance(link, str) for link in value):
+        value = "+".join(value)
     return {"method": value} if isinstance(value, str) else value
 
 
-Choices = Annotated[tuple[Annotated[Choice, BeforeValidator(_named)], ...], Field(min_length=1)]
+Purifiers = Annotated[tuple[Annotated[Purifier, BeforeValidator(_named)], ...], Field(min_length=1)]
 Protections = Annotated[tuple[Annotated[Protection, BeforeValidator(_named)], ...], Field(min_length=1)]
 
 
 class Source(Config):
-    """The owner's folders: clean images (class folders, or train/ test/ val/) and unprotected raw ones."""
+    """The owner's folders: clean images (class folders, or train/ test/ val/) and unprotected raw ones; `own` are clean
+    labelled images that an attacker may have."""
 
     clean: Path | None = None
     raw: Path | None = None
     test: Path | None = None
     val: Path | None = None
+    own: Path | None = None
 
 
 class PriorChoice(Config):
@@ -66,6 +77,8 @@ class Evaluation(Config):
 
     learners: tuple[str, ...] = EvaluateSettings.model_fields["learners"].default
     seeds: int = Field(default=EvaluateSettings.model_fields["seeds"].default, ge=1)
+    cross: bool = False
+    encoder: Path | None = None
     noise_control: bool = True
     set: dict[str, Any] = Field(default_factory=dict)
 
@@ -78,7 +91,7 @@ class AuditSettings(Running):
     size: int | None = Field(None, ge=8)
     protections: Protections = (Protection(method="emn"),)
     prior: PriorChoice = PriorChoice()
-    purifiers: Choices = (Choice(method="jcdp"), Choice(method="ddpm"))
+    purifiers: Purifiers = (Purifier(method="jcdp"), Purifier(method="ddpm"))
     ceilings: bool = True
     evaluation: Evaluation = Field(default_factory=Evaluation)
     images: bool = True
@@ -102,12 +115,14 @@ def load(name: str, flags: Mapping[str, Any]) -> tuple[AuditSettings, dict[str, 
     return audit, origins
 
 
+PATHS = {"source": tuple(Source.model_fields), "prior": ("file",), "evaluation": ("encoder",)}
+
+
 def _anchored(fields: dict[str, Any], base: Path) -> dict[str, Any]:
     """The fields of an audit file with its relative paths counted from `base`."""
     anchored = dict(fields)
-    for key in ("source", "prior"):
+    for key, names in PATHS.items():
         if isinstance(fields.get(key), dict):
-            names = ("file",) if key == "prior" else tuple(Source.model_fields)
             paths = {k: str(base / v) for k, v in fields[key].items() if k in names and isinstance(v, str)}
             anchored = overlay(anchored, {key: paths})
     if isinstance(fields.get("protections"), list):

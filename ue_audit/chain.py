@@ -1,9 +1,12 @@
 """Stages in order: `run AUDIT.yaml` and `demo`. A stage whose output is up to date says so and is skipped.
 
-    protect (each protection) → train-prior → purify (each purifier, on each protected set and, for its ceiling,
-    on the clean one) → evaluate → report
+    protect (each protection) → train-prior → purify (each purifier with each of its seeds, on each protected set and,
+    for its ceiling, on the clean one) → evaluate → report
 
-Outputs land in one folder, `<name>.audit/` unless told.
+Outputs land in one folder, `<name>.audit/` unless told. A ceiling is purified as its protected set is: where that
+depends on the budget and the budgets differ, there is a ceiling for each, the first without a word in its name:
+
+    data.emn.jcdp   data.emn.jcdp.s1   data.uc.jcdp   data.jcdp   data.jcdp.eps16
 """
 
 import importlib
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ue_audit import manifest, methods, shards
-from ue_audit.audit import AuditSettings, Choice, Evaluation, PriorChoice, Protection, Source
+from ue_audit.audit import AuditSettings, Evaluation, PriorChoice, Protection, Purifier, Source
 from ue_audit.config import Config, load_preset, resolve
 from ue_audit.errors import IntegrityError, UsageError
 from ue_audit.progress import SILENT, Progress
@@ -46,21 +49,62 @@ def steps(audit: AuditSettings, folder: Path) -> list[Step]:
     shared["size"] = audit.size
     prior, training = _prior(audit, folder, shared)
 
-    def treat(source: Path, choice: Choice) -> Step:
-        stage = "protect" if isinstance(choice, Protection) else "purify"
-        output = folder / f"{base_name(source)}.{choice.label}"
-        layers = {"file": choice.set}
-        chosen: dict[str, Any] = {"source": source, "method": choice.method, "layers": layers, "output": output}
-        if isinstance(choice, Protection):
-            return Step(stage, ProtectSettings(encoder=choice.encoder, ratio=choice.ratio, **chosen, **shared))
-        return Step(stage, PurifySettings(prior=prior, **chosen, **shared))
+    def treated(source: Path, choice: Protection | Purifier, ending: str = "", **more: Any) -> dict[str, Any]:
+        output = folder / f"{base_name(source)}.{choice.label}{ending}"
+        chosen = {"source": source, "method": choice.method, "layers": {"file": choice.set}, "output": output}
+        return {**shared, **chosen, **more}
 
-    protects = [treat(clean, choice) for choice in audit.protections]
+    def protect(choice: Protection) -> Step:
+        return Step(
+            "protect", ProtectSettings(**treated(clean, choice, encoder=choice.encoder, ratio=choice.ratio))
+        )
+
+    def purify(source: Path, choice: Purifier, ending: str = "", **more: Any) -> Step:
+        return Step("purify", PurifySettings(**treated(source, choice, ending, prior=prior, **more)))
+
+    protects = [protect(choice) for choice in audit.protections]
     protected = [step.settings.place() for step in protects]
-    ceilings = [clean] if audit.ceilings else []
-    purifies = [treat(source, choice) for source in [*protected, *ceilings] for choice in audit.purifiers]
+    purifies = [
+        purify(source, choice, f".s{k}" if k else "", seed=audit.seed + k)
+        for source in protected
+        for choice in audit.purifiers
+        for k in range(choice.seeds)
+    ]
+    if audit.ceilings:
+        purifies += [
+            purify(clean, choice, ending, like=like)
+            for choice in audit.purifiers
+            for ending, like in _ceilings(choice, audit.protections, protected)
+        ]
     sets = (clean, *protected, *(step.settings.place() for step in purifies))
     return [*protects, *training, *purifies, *_endings(audit, folder / base_name(clean), sets, shared)]
+
+
+def _ceilings(
+    choice: Purifier, protections: tuple[Protection, ...], places: list[Path]
+) -> list[tuple[str, Path]]:
+    """The ceilings of a purifier: the ending of each one's name, and the protected set that it is purified like.
+
+    One is enough for protections of one budget, or for a purifier that does not ask. Several are asked for theirs.
+    """
+    if len(protections) == 1:
+        return [("", places[0])]
+    chosen = methods.configure("purifier", choice.method, {"file": choice.set})  # loads torch
+    follows = getattr(chosen.module, "follows_eps", None)
+    if follows is None or not follows(chosen.config):
+        return [("", places[0])]
+    like: dict[float, Path] = {}
+    for protection, place in zip(protections, places, strict=True):
+        like.setdefault(_eps(protection), place)
+    return [(f".eps{255 * eps:.3g}" if k else "", place) for k, (eps, place) in enumerate(like.items())]
+
+
+def _eps(choice: Protection) -> float:
+    """The linf budget that a protection will have, or the one that is assumed where there is none."""
+    from ue_audit.diffusion.denoising import ASSUMED_EPS
+
+    chosen = methods.configure("protection", choice.method, {"file": choice.set})
+    return methods.limit(chosen.module, chosen.config) if chosen.module.BUDGET == "linf" else ASSUMED_EPS
 
 
 def _prior(audit: AuditSettings, folder: Path, shared: dict[str, Any]) -> tuple[Path, list[Step]]:
@@ -86,10 +130,13 @@ def _endings(audit: AuditSettings, base: Path, sets: tuple[Path, ...], shared: d
         folders=sets,
         learners=audit.evaluation.learners,
         seeds=audit.evaluation.seeds,
+        cross=audit.evaluation.cross,
+        encoder=audit.evaluation.encoder,
         noise_control=audit.evaluation.noise_control,
         layers={"file": audit.evaluation.set},
         test=audit.source.test,
         val=audit.source.val,
+        own=audit.source.own,
         output=output,
         **shared,
     )
@@ -148,10 +195,14 @@ def resolved(step: Step) -> list[tuple[str, Config, dict[str, str]]]:
         from ue_audit.adopt import Allowed
 
         return [*found, ("budget", *resolve(Allowed, layers, step.stage))]
+    if isinstance(step.settings, EvaluateSettings):
+        from ue_audit import lineup
+
+        learners = lineup.gather(step.settings.learners, layers)
+        return [*found, *((f"learner {own.label}", own.chosen.config, own.chosen.origins) for own in learners)]
     for kind in (kind for kind, stage in methods.STAGE.items() if stage == step.stage):
-        for name in getattr(step.settings, "learners", None) or [getattr(step.settings, "method", "")]:
-            chosen = methods.configure(kind, name, layers)
-            found.append((f"{kind} {chosen.name}", chosen.config, chosen.origins))
+        chosen = methods.configure(kind, getattr(step.settings, "method", ""), layers)
+        found.append((f"{kind} {chosen.name}", chosen.config, chosen.origins))
     return found
 
 

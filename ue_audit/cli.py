@@ -75,7 +75,7 @@ def train_prior(given: Given) -> None:
     _commands().stage("train-prior", given)
 
 
-@_command("purify", "protected", "prior", "purifier", "clean", *STAGE)
+@_command("purify", "protected", "prior", "purifier", "eps", "clean", "like", *STAGE)
 def purify(given: Given) -> None:
     """Play the attacker: take a protection out of images.
 
@@ -85,11 +85,17 @@ def purify(given: Given) -> None:
     _commands().stage("purify", given)
 
 
-@_command("evaluate", "folders", "learners", "seeds", "test", "val", "clean", "no_noise_control", *STAGE)
+@_command(
+    "evaluate", "folders", "learners", "seeds", "cross", "test", "val", "own", "encoder", "clean", "reuse",
+    "no_noise_control", *STAGE,
+)  # fmt: skip
 def evaluate(given: Given) -> None:
     """Train on clean, protected and purified images; test on clean ones.
+    The first learner is the victim; those that harden it (`ue-audit list learners`) are attacks, beside purification.
+    --set KEY=VALUE is for every learner, --set LEARNER.KEY=VALUE for one.
 
     ue-audit evaluate
+    ue-audit evaluate --learner supervised --learner adversarial --learner cutmix
     ue-audit evaluate --seeds 5 --test data/test data/train data.emn data.emn.jcdp
     """
     _commands().stage("evaluate", given)
@@ -125,6 +131,16 @@ def demo(given: Given) -> None:
     _commands().demo(given)
 
 
+@_command("detect", "images", "unprotected", "size", "looked_at", "on_bad", "max_bad", "seed", "device", *SHOW)
+def detect(given: Given) -> None:
+    """Is this set protected at all, and by what kind? In seconds, without training.
+
+    ue-audit detect downloaded/
+    ue-audit detect --clean data/train --json data.emn
+    """
+    _commands().detect(given)
+
+
 @_command("verify", "outputs", "chain", *SHOW)
 def verify(given: Given) -> None:
     """Check outputs: hashes, missing and extra files, budgets, lineage.
@@ -137,10 +153,10 @@ def verify(given: Given) -> None:
 
 @_command("list", "kind", *SHOW)
 def list_names(given: Given) -> None:
-    """Methods and presets, each with one line about it.
+    """Methods and presets, each with one line; or protections, purifiers or learners, with paper, cost and needs.
 
     ue-audit list
-    ue-audit list protections
+    ue-audit list learners
     ue-audit list methods --json
     """
     _commands().list_names(given)

@@ -7,16 +7,16 @@ from typing import Any
 import typer
 from pydantic import TypeAdapter
 
-from ue_audit import audit, chain, manifest, screen
+from ue_audit import audit, chain, manifest, methods, screen
 from ue_audit import demo as images
 from ue_audit import doctor as examination
 from ue_audit.config import did_you_mean, parse_set
 from ue_audit.errors import UsageError
 from ue_audit.options import Given, Modes, modes, settings
-from ue_audit.rendering import terminal
+from ue_audit.rendering import detected, listing, terminal
 from ue_audit.rendering.summary import report_panel
 from ue_audit.rendering.text import safe
-from ue_audit.settings import MODELS, command, parse_share
+from ue_audit.settings import MODELS, DetectSettings, command, parse_share
 
 FEEDS = {"purify": ("source", "protect"), "evaluate": ("folders", "purify"), "report": ("evaluation", "evaluate")}
 """Where a stage's input is written, and the stage whose newest output it is when none is named."""
@@ -137,6 +137,17 @@ def _audit(mode: Modes, title: str, asked: audit.AuditSettings, origins: dict[st
 # -- looking -----------------------------------------------------------------------------------------------
 
 
+def detect(given: Given) -> None:
+    """The verdict on a set, and every probe's figure."""
+    from ue_audit import detect as detection  # loads numpy, Pillow and torch
+
+    mode = modes(given)
+    asked = settings("detect", DetectSettings, given)
+    with screen.progress(mode) as progress:
+        found = detection.run(asked, progress)
+    screen.result(mode, {"command": "detect", **found}, detected.lines(found), place=found["protected"])
+
+
 def verify(given: Given) -> None:
     """Problems of each output; exit 4 if there are any."""
     mode, whole = modes(given), given.pop("chain", False)
@@ -155,9 +166,10 @@ def verify(given: Given) -> None:
 def list_names(given: Given) -> None:
     """Methods and presets."""
     mode, kind = modes(given), given.get("kind")
-    if kind == "methods":
-        table = examination.method_table()
-        screen.result(mode, {"command": "list", **table}, terminal.method_lines(table))
+    folders = list(methods.KINDS.values())
+    if kind in ("methods", *folders):
+        table = examination.method_table(folders if kind == "methods" else [str(kind)])
+        screen.result(mode, {"command": "list", **table}, listing.method_lines(table))
         return
     found = examination.catalogue()
     if kind is not None and kind not in found:

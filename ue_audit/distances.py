@@ -12,6 +12,7 @@ from torch import Tensor
 
 WINDOW, SIGMA = 11, 1.5  # Wang et al. 2004, section III-C
 K1, K2 = 0.01, 0.03
+BANDS = 3  # low, mid and high: thirds of the Nyquist frequency
 
 
 def linf(x: Tensor, y: Tensor) -> Tensor:
@@ -52,6 +53,31 @@ def residual_correlation(x: Tensor, x_ue: Tensor, x_le: Tensor) -> Tensor:
     """
     delta, rest = _difference(x_ue, x), _difference(x_le, x)
     return (rest * delta).sum(1) / delta.square().sum(1)
+
+
+def bands(residual: Tensor) -> Tensor:
+    """Shares (B,3) of the energy of residuals (B,C,H,W) at low, mid and high radial frequencies; they add up to 1.
+
+    By the orthonormal discrete cosine transform, whose coefficient (k, l) has the frequency r = |(k/H, l/W)|, where 1
+    is Nyquist's, half a cycle a pixel: low are r < 1/3, high r >= 2/3. NaN where there is no residual.
+    """
+    rows, columns = (_cosines(side, residual) for side in residual.shape[2:])
+    energy = (rows @ residual.double() @ columns.T).square().sum(1)  # (B,H,W)
+    height, width = residual.shape[2:]
+    k, l = torch.arange(height).unsqueeze(1), torch.arange(width)  # noqa: E741
+    squared = (k * width) ** 2 + (l * height) ** 2  # (r H W)², in whole numbers
+    above = [BANDS**2 * squared >= (edge * height * width) ** 2 for edge in range(1, BANDS)]
+    band = torch.stack(above).sum(0).to(residual.device)  # (H,W): 0, 1, 2
+    found = torch.stack([energy[:, band == number].sum(1) for number in range(BANDS)], 1)
+    return found / found.sum(1, keepdim=True)
+
+
+def _cosines(n: int, like: Tensor) -> Tensor:
+    """The orthonormal DCT-II of n values: (n,n) float64, on the device of `like`."""
+    k, i = torch.arange(n, dtype=torch.float64).unsqueeze(1), torch.arange(n, dtype=torch.float64)
+    cosines = (2 / n) ** 0.5 * torch.cos(torch.pi * (2 * i + 1) * k / (2 * n))
+    cosines[0] /= 2**0.5
+    return cosines.to(like.device)
 
 
 def project(delta: Tensor, radius: float, norm: str) -> Tensor:

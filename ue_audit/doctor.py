@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ue_audit.rendering.terminal import size
 
 PACKAGES = ("torch", "torchvision", "lpips", "pillow", "numpy", "scipy", "pydantic", "safetensors")
 PRESET_STAGES = ("protect", "train-prior", "purify", "evaluate", "audits")
-COUNTED_IMAGES = 50_000  # the size of set for which a protection's cost is told
+COUNTED_IMAGES = 50_000  # the size of set for which a method's cost is told
 
 Table = dict[str, dict[str, str]]
 
@@ -82,25 +83,31 @@ def catalogue() -> Table:
     return found | {"presets": {f"{stage}/{name}": _comment(stage, name) for stage, name in presets}}
 
 
-def method_table() -> dict[str, list[dict[str, Any]]]:
-    """Every method of each kind: what it is, paper, budget, cost, needs. Loads them all, and torch with them."""
-    return {folder: [_described(kind, name) for name in methods.names(kind)] for kind, folder in methods.KINDS.items()}
+def method_table(folders: Iterable[str] = tuple(methods.KINDS.values())) -> dict[str, list[dict[str, Any]]]:
+    """Every method of these kinds: what it is, paper, cost, needs, its presets. Loads them all, and torch with them."""
+    kinds = {folder: kind for kind, folder in methods.KINDS.items()}
+    return {folder: [_described(kinds[folder], name) for name in methods.names(kinds[folder])] for folder in folders}
 
 
 def _described(kind: str, name: str) -> dict[str, Any]:
-    """A method in plain values; a protection with the budget and cost of its defaults and of its presets."""
+    """A method in plain values, with the cost of its defaults and of its presets; of a protection its budget, of a
+    learner the victim that it hardens, as its defaults have it."""
     module = methods.load(kind, name)
+    stage = methods.STAGE[kind]
+    presets = [p for p in preset_names(stage) if load_preset(stage, p)["method"] == name]
+    default, *others = (methods.configure(kind, p, {}) for p in (name, *presets))
     found = {
         "name": name,
         "what": (module.__doc__ or "").partition("\n")[0],
         "paper": module.SOURCE,
         "needs": list(module.NEEDS),
+        "passes": {name: _cost(default)} | {p: _cost(chosen) for p, chosen in zip(presets, others, strict=True)},
     }
-    if kind != "protection":
-        return found
-    presets = [p for p in preset_names("protect") if load_preset("protect", p)["method"] == name]
-    costs = {p: _cost(methods.configure(kind, p, {})) for p in (name, *presets)}
-    return found | {"budget": module.BUDGET, "limit": methods.limit(module, module.Config()), "passes": costs}
+    if kind == "protection":
+        found |= {"budget": module.BUDGET, "limit": methods.limit(module, default.config)}
+    if kind == "learner":
+        found |= {"counters": methods.counters(default), "reference": getattr(module, "REFERENCE", False)}
+    return found
 
 
 def _cost(chosen: methods.Chosen) -> float:

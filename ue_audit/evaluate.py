@@ -2,20 +2,23 @@
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ue_audit import cells, evidence, imagefolder, manifest, methods, shards, trainings
+from ue_audit import cells, evidence, imagefolder, lineup, manifest, shards, trainings
 from ue_audit.errors import UsageError
 from ue_audit.imagefolder import ImageData
 from ue_audit.progress import SILENT, Progress
 from ue_audit.settings import EvaluateSettings, Plan
 from ue_audit.statement import Manifest, RunDetails, statement
 from ue_audit.tools import Tools, pick_device
-from ue_audit.trainings import Exam, exam_digest
+from ue_audit.trainings import Exam, Training, exam_digest
+
+HELD_OUT = ("test", "val", "own")  # what other sets must not be called
 
 
 def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
@@ -35,24 +38,40 @@ def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
     seconds: dict[str, float] = (timer.restore("seconds") or {}).get("seconds", {})
     if work.done:
         progress.say(f"{len(work.done)}/{len(planned)} trainings done, resuming")
-    todo = [training for training in planned if training.key not in work.done]
-    for done in trainings.run_all(todo, exam, work.scratch, progress):
-        seconds[done.training.key] = done.seconds
-        timer.save("seconds", lambda: {"seconds": seconds})
-        work.commit(done.training.key, {}, [done.record])
+
+    def keep(content: str, record: dict[str, Any], took: float) -> None:
+        """One result, for every training that has this content and is not yet recorded."""
+        for training in planned:
+            if training.content == content and training.key not in work.done:
+                seconds[training.key] = took
+                timer.save("seconds", lambda: {"seconds": seconds})
+                work.commit(training.key, {}, [record | trainings.named(training)])
+
+    todo = {t.content: t for t in reversed(planned) if t.key not in work.done}  # equal trainings are done once
+    for content, record, took in _known(settings.reuse, set(todo)):
+        keep(content, record, took)
+        del todo[content]
+    for done in trainings.run_all(list(reversed(todo.values())), exam, work.scratch, progress):
+        keep(done.training.content, done.record, done.seconds)
     progress.stop()
     return work.seal(lambda records: _statement(settings, exam, records, seconds))
+
+
+def _known(evaluations: tuple[Path, ...], wanted: set[str]) -> Iterator[tuple[str, dict[str, Any], float]]:
+    """(content, record, seconds) of trainings that another evaluation has, each once."""
+    for path in evaluations:
+        took = manifest.read(path).run.measures.get("training seconds", {})
+        for record in manifest.records(path):
+            content = record.get("content")
+            if content in wanted:
+                wanted.discard(content)
+                yield content, record, took.get(record["key"], 0.0)
 
 
 def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:
     """What `run` would do: the number of trainings, and their time from one timed epoch; writes nothing."""
     exam = _prepare(settings, None, progress)
     todo = list(trainings.enumerate_all(exam, settings.seeds, settings.seed))
-    epochs = getattr(exam.learners[0].config, "epochs", 1)
-    tools = Tools(device=exam.device, seed=settings.seed)
-    start = time.monotonic()
-    clean = exam.cells[0].data
-    first = next(iter(exam.learners[0].module.fit(clean.with_beside(clean), exam.learners[0].config, tools)))
     return Plan(
         stage="evaluate",
         output=str(settings.place()),
@@ -61,11 +80,25 @@ def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:
         shards=len(todo),
         output_bytes=4096 * len(todo),
         free_bytes=shutil.disk_usage(settings.place().resolve().parent).free,
-        seconds_estimate=(time.monotonic() - start) * epochs / first.number * len(todo),
-        notes=(
-            f"{len(todo)} trainings: {len(exam.cells)} sets x {len(exam.learners)} learners x {settings.seeds} seeds",
-        ),
+        seconds_estimate=_estimate(exam, todo),
+        notes=(f"{len(todo)} trainings of {len(exam.cells)} sets with {settings.seeds} seeds", *_counts(todo)),
     )
+
+
+def _counts(todo: list[Training]) -> tuple[str, ...]:
+    return tuple(f"{label}: {count}" for label, count in Counter(t.learner.label for t in todo).items())
+
+
+def _estimate(exam: Exam, todo: list[Training]) -> float:
+    """Seconds of all trainings one after the other: the first epoch of the first learner, timed, and every learner's
+    passes in proportion."""
+    clean, first = exam.cells[0].data, exam.learners[0].chosen
+    weights = {"encoder": exam.encoder} if exam.encoder is not None else {}
+    tools, start = Tools(device=exam.device, weights=weights), time.monotonic()
+    epoch = next(iter(first.module.fit(clean.with_beside(clean, exam.own), first.config, tools)))
+    spent: float = first.module.passes(first.config, len(clean)) * epoch.number / getattr(first.config, "epochs", 1)
+    asked: float = sum(t.learner.chosen.module.passes(t.learner.chosen.config, len(clean)) for t in todo)
+    return (time.monotonic() - start) * asked / (spent or 1.0)
 
 
 # -- what to train on and to test on -----------------------------------------------------------------------
@@ -73,7 +106,7 @@ def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:
 
 def _prepare(settings: EvaluateSettings, array: Any, progress: Progress) -> Exam:
     device = pick_device(settings.device)
-    learners = [methods.configure("learner", name, settings.layers) for name in settings.learners]
+    learners = lineup.gather(settings.learners, settings.layers)
 
     def intake(path: Path, asked: EvaluateSettings = settings) -> ImageData:
         root = imagefolder.parts(path).train
@@ -86,10 +119,10 @@ def _prepare(settings: EvaluateSettings, array: Any, progress: Progress) -> Exam
     gathered = cells.gather(folders, clean, settings.noise_control, settings.seed, intake)
     family = cells.family(folders, clean)
     paths = {path.name: path for path in family}
-    if len(paths) < len(family) or {"test", "val"} & set(paths):
+    if len(paths) < len(family) or set(HELD_OUT) & set(paths):
         found = ", ".join(path.name for path in family)
         raise UsageError(
-            f"expected sets of different names, none of them test or val, found {found}",
+            f"expected sets of different names, none of them {', '.join(HELD_OUT)}, found {found}",
             hint="the report tells sets apart by the names of their folders: rename one",
         )
     size = gathered[0].data.size
@@ -104,7 +137,11 @@ def _prepare(settings: EvaluateSettings, array: Any, progress: Progress) -> Exam
         (val, test), val_from = cells.split_by_hash(test), "half of the test images, by the hash of their names"
     if not len(val) or not len(test):
         raise UsageError(f"expected validation and test images, found {len(val)} and {len(test)}: {test_path}")
-    return Exam(gathered, learners, val, test, val_from, paths, device)
+    own = None
+    if settings.own is not None:
+        own = _with_classes(intake(settings.own, whole), gathered[0].data, settings.own)
+        paths["own"] = imagefolder.parts(settings.own).train
+    return Exam(gathered, learners, val, test, val_from, paths, device, own, settings.encoder, settings.cross)
 
 
 def _held_out(settings: EvaluateSettings, clean: Path) -> tuple[Path, Path | None]:
@@ -132,7 +169,10 @@ def _with_classes(data: ImageData, train: ImageData, path: Path) -> ImageData:
 def _parameters(settings: EvaluateSettings, exam: Exam) -> dict[str, Any]:
     return {
         "stage": "evaluate",
-        "learners": {c.name: c.config.model_dump(mode="json") for c in exam.learners},
+        "learners": {learner.label: learner.recipe for learner in exam.learners},
+        "cross": exam.cross,
+        "own": exam_digest(exam.own) if exam.own is not None else None,
+        "encoder": manifest.file_sha256(exam.encoder) if exam.encoder is not None else None,
         "seeds": settings.seeds,
         "seed": settings.seed,
         "size": exam.cells[0].data.size,
@@ -148,14 +188,19 @@ def _statement(
     records: list[dict[str, Any]],
     seconds: dict[str, float],
 ) -> Manifest:
-    output = settings.place()
-    means = {cell.folder: np.mean([r["last"] for r in records if r["cell"] == cell.name]) for cell in exam.cells}
+    output, first = settings.place(), exam.learners[0].label
+    own = [r for r in records if r["learner"] == first]
+    means = {
+        cell.folder: np.mean(found)
+        for cell in exam.cells
+        if (found := [r["last"] for r in own if r["cell"] == cell.name])
+    }
     shown = {f"last accuracy on {name} (%)": round(100 * float(value), 1) for name, value in means.items()}
     return statement(
         stage="evaluate",
-        method="+".join(c.name for c in exam.learners),
-        config={c.name: c.config.model_dump(mode="json") for c in exam.learners},
-        origins={f"{c.name}.{key}": origin for c in exam.learners for key, origin in c.origins.items()},
+        method="+".join(learner.label for learner in exam.learners),
+        config={learner.label: learner.recipe for learner in exam.learners},
+        origins={f"{own.label}.{key}": origin for own in exam.learners for key, origin in own.chosen.origins.items()},
         settings=settings,
         dependencies=[
             manifest.dependency(role, path, output=output, digest=digest) for role, path, digest in _parents(exam)
@@ -179,7 +224,7 @@ def _parents(exam: Exam) -> Iterator[tuple[str, Path, dict[str, str]]]:
     for name, path in exam.paths.items():
         found = manifest.find(path)
         tree = found.tree if found is not None else manifest.source_digest(imagefolder.scan(path))
-        yield (name if name in ("test", "val") else cells.role_of(path)[0]), path, {"tree": tree}
+        yield (name if name in HELD_OUT else cells.role_of(path)[0]), path, {"tree": tree}
 
 
 def _warnings(settings: EvaluateSettings, exam: Exam) -> list[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 FIGURES = (
     "linf", "l2", "psnr", "psnr_clean", "ssim_clean", "lpips_clean", "ssim_protected_clean", "lpips_protected_clean",
-    "residual_correlation",
+    "residual_correlation", "residual_low", "residual_mid", "residual_high",
 )  # fmt: skip
 
 
@@ -48,6 +48,8 @@ def _overlap(exam: "Exam", ours: dict[str, Path]) -> dict[str, int]:
         "test": cells.pixel_digests(exam.test),
         "validation": cells.pixel_digests(exam.val),
     }
+    if exam.own is not None:
+        named["own"] = cells.pixel_digests(exam.own)
     for path in ours.values():
         found = prior_manifest(path)
         if found is not None and found[1].notes.get("raw_pixels"):

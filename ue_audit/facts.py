@@ -1,6 +1,6 @@
 """What a report needs beside accuracies: the manifests behind an evaluation. Reads manifests and records only."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from ue_audit.errors import UsageError
 from ue_audit.manifest import Manifest
 from ue_audit.settings import MODELS, base_name, command
 
+BANDS = ("residual_low", "residual_mid", "residual_high")  # shares of what is left over, by frequency
 DIGITS = 12  # of a digest, where it is shown
 
 
@@ -36,12 +37,21 @@ class Facts:
             if (parent := m.dependency("protected", "purified", "source")) is not None
         }
 
-    def seconds(self, folder: str) -> float | None:
-        """What a countermeasure took: purification and the training of its prior."""
-        if folder not in self.made:
-            return None
-        prior = self.priors.get(folder)
-        return self.made[folder].run.seconds + (prior.run.seconds if prior else 0.0)
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """How each folder with a manifest was made: the resolved configuration of its method."""
+        return {name: m.config for name, m in self.made.items()}
+
+    def seconds(self, folder: str | None, trainings: Iterable[Mapping[str, Any]]) -> float | None:
+        """What a countermeasure took: its prior, the purification that made `folder`, and one training.
+
+        None where the time of a training was not kept.
+        """
+        kept = self.evaluation.run.measures.get("training seconds", {})
+        took = [kept[record["key"]] for record in trainings if record["key"] in kept]
+        made, prior = (self.made.get(folder), self.priors.get(folder)) if folder else (None, None)
+        before = sum(m.run.seconds for m in (made, prior) if m is not None)
+        return before + sum(took) / len(took) if took else (before or None)
 
     def device(self, folder: str) -> str:
         return self.made[folder].run.device if folder in self.made else ""
@@ -90,13 +100,21 @@ def _commands(evaluation: Manifest) -> Iterator[str]:
 
 def notes(facts: Facts) -> dict[str, Any]:
     """The evaluation's notes and what the checks ask for beside them."""
-    guides = [g["name"] for m in facts.made.values() if (g := m.notes.get("perceptual_guide"))]
+    guides = [guide for m in facts.made.values() if (guide := guide_of(m))]
     return {
         **facts.evaluation.notes,
         "budgets": {name: found for name, m in facts.made.items() if (found := budget(facts.folders[name], m))},
         "guide": next((name for name in guides if name != "none"), None),
         "replaced": list(facts.replaced),
     }
+
+
+def guide_of(made: Manifest) -> str | None:
+    """What JCDP took for perceptual, also as a link of a chain; "none" for purification without guidance."""
+    for notes in (made.notes, *(part for part in made.notes.values() if isinstance(part, Mapping))):
+        if isinstance(notes.get("perceptual_guide"), Mapping):
+            return str(notes["perceptual_guide"]["name"])
+    return None
 
 
 MEASURES = {"linf": ("linf", "levels", 255), "l2": ("l2", "in [0,1] units", 1), "l0": ("changed", "pixels", 1)}
@@ -126,14 +144,14 @@ def fidelity(facts: Facts) -> list[dict[str, Any]]:
         of_clean = {"psnr_clean": own.get("psnr")} if from_clean else {}
         values = {
             key: _spread(next((v for v in _candidates(key, own, children, of_clean) if v is not None), None))
-            for key in ("psnr", "ssim", "lpips", "residual_correlation")
+            for key in ("psnr", "ssim", "lpips", "residual_correlation", *BANDS)
         }
         rows.append({"folder": folder, "linf": _spread(own.get("linf")), **values})
     return rows
 
 
 def _candidates(key: str, own: Mapping[str, Any], children: Any, of_clean: Mapping[str, Any]) -> Iterator[Any]:
-    if key == "residual_correlation":
+    if key.startswith("residual"):
         yield own.get(key)
         return
     yield own.get(f"{key}_clean")

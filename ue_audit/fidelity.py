@@ -10,6 +10,8 @@ from ue_audit import cells, distances, imagefolder, manifest
 from ue_audit.imagefolder import ImageData
 from ue_audit.training import perceptual
 
+BANDS = ("residual_low", "residual_mid", "residual_high")
+
 
 class Measure:
     """Figures per image: against the input, and against the clean originals where they can be found."""
@@ -30,6 +32,7 @@ class Measure:
         if self._clean is not None:
             x = self._clean.batch(torch.arange(rows.start, rows.stop))
             figures |= {"psnr_clean": distances.psnr(x, x_le)} | self._likeness("clean", x, x_le)
+            figures |= dict(zip(BANDS, distances.bands(x_le - x).unbind(1), strict=True))
             if not self._from_clean:
                 figures["residual_correlation"] = distances.residual_correlation(x, x_in, x_le)
                 figures |= self._likeness("protected_clean", x, x_in)

@@ -1,136 +1,17 @@
-"""From the records of an evaluation to what they say: cells, contests, recoveries, the verdict. No files, no torch.
+"""What the contests of an evaluation say, as JSON: cells, recoveries, curves, classes. No files, no torch."""
 
-A *group* is all seeds of one cell and learner. A *contest* is one protected set under one learner, with its clean
-reference C, noise control, and every countermeasure P_k with its ceiling C_k. Accuracies are read at the last epoch
-(READING), as the literature does; the epoch chosen on validation images and the peak stand beside it.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from ue_audit import scores
-from ue_audit.scores import Arm, Estimate
+from ue_audit.contests import Contest, Group
+from ue_audit.scores import Estimate
 
-READING = "last"
 READINGS = {
     "last": "last epoch",
     "chosen": "epoch chosen on validation images",
     "peak": "best epoch on the test images",
 }
-ROLES = ("clean", "noise", "protected", "purified", "ceiling")
 BROKEN = 0.5  # a countermeasure that recovers this much counts as a successful attack
-
-Record = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Group:
-    """The trainings of one cell and learner, by seed."""
-
-    role: str
-    folder: str
-    countermeasure: str | None
-    learner: str
-    records: tuple[Record, ...]
-
-    def arm(self, reading: str = READING) -> Arm:
-        return Arm(tuple(float(r[reading]) for r in self.records), int(self.records[0]["n_test"]))
-
-    @property
-    def validation(self) -> float:
-        """Mean accuracy on the validation images at the last epoch: what an attacker chooses by."""
-        return scores.mean([float(r["val_last"]) for r in self.records])
-
-
-@dataclass(frozen=True)
-class Contest:
-    """One protected set under one learner; a missing cell is None."""
-
-    protected: Group
-    clean: Group
-    noise: Group | None
-    attacks: tuple[tuple[Group, Group | None], ...] = field(default=())  # (purified, its ceiling)
-
-    @property
-    def effect(self) -> Estimate:
-        return scores.effect(self.clean.arm(), self.protected.arm())
-
-    @property
-    def best(self) -> tuple[Group, Group | None] | None:
-        """The countermeasure with the highest validation accuracy, and its ceiling."""
-        return max(self.attacks, key=lambda attack: attack[0].validation, default=None)
-
-    def survival(self, reading: str = READING) -> Estimate | None:
-        if self.best is None:
-            return None
-        return scores.survival(self.clean.arm(reading), self.protected.arm(reading), self.best[0].arm(reading))
-
-    @property
-    def seeds(self) -> int:
-        groups = [self.clean, self.protected, *([self.best[0]] if self.best else [])]
-        return min(group.arm().seeds for group in groups)
-
-
-def groups(records: Iterable[Record]) -> list[Group]:
-    """The records by cell and learner, in the order of ROLES."""
-    found: dict[tuple[str, str, str | None, str], list[Record]] = {}
-    for record in records:
-        cell = record["cell"]
-        key = (cell["role"], cell["folder"], cell["countermeasure"], record["learner"])
-        found.setdefault(key, []).append(record)
-    ordered = sorted(found, key=lambda key: (key[3], ROLES.index(key[0]), key[1], key[2] or ""))
-    return [Group(*key, tuple(sorted(found[key], key=lambda r: r["seed"]))) for key in ordered]
-
-
-def contests(found: Sequence[Group], parents: Mapping[str, str]) -> list[Contest]:
-    """Every protected set under every learner; `parents` says which folder a purified folder was made from."""
-    made = []
-    for protected in (g for g in found if g.role == "protected"):
-        peers = [g for g in found if g.learner == protected.learner]
-        clean = next((g for g in peers if g.role == "clean"), None)
-        if clean is not None:
-            made.append(_contest(protected, clean, peers, parents))
-    return made
-
-
-def _contest(protected: Group, clean: Group, peers: list[Group], parents: Mapping[str, str]) -> Contest:
-    several = sum(g.role == "protected" for g in peers) > 1
-    noise = next((g for g in peers if g.role == "noise" and g.folder.startswith(protected.folder)), None)
-    attacks = tuple(
-        (g, _ceiling(g, protected, peers))
-        for g in peers
-        if g.role == "purified" and (not several or _made_from(g.folder, parents) == protected.folder)
-    )
-    return Contest(protected, clean, noise, attacks)
-
-
-def _made_from(folder: str, parents: Mapping[str, str]) -> str:
-    return parents.get(folder, folder.rpartition(".")[0])
-
-
-def _ceiling(purified: Group, protected: Group, peers: list[Group]) -> Group | None:
-    """The same countermeasure on clean images: by name, and where variants share one, by the folder's ending."""
-    same = [g for g in peers if g.role == "ceiling" and g.countermeasure == purified.countermeasure]
-    ending = purified.folder.removeprefix(protected.folder)
-    return next((g for g in same if ending and g.folder.endswith(ending)), same[0] if same else None)
-
-
-def headline(found: Sequence[Contest]) -> Contest | None:
-    """The contest that decides: the one the attacker wins by most, on validation images, where there was an effect."""
-    protecting = [c for c in found if c.effect.value >= scores.MIN_EFFECT]
-    return max(protecting or found, key=_validation_recovery, default=None)
-
-
-def _validation_recovery(contest: Contest) -> float:
-    if contest.best is None:
-        return float("-inf")
-    fall = contest.clean.validation - contest.protected.validation
-    rise = contest.best[0].validation - contest.protected.validation
-    return rise / fall if fall >= scores.UNDEFINED_EFFECT else 0.0
-
-
-# -- as JSON -----------------------------------------------------------------------------------------------
 
 
 def estimate(value: Estimate | None) -> dict[str, float | None] | None:
@@ -145,6 +26,7 @@ def cell(group: Group) -> dict[str, Any]:
         "folder": group.folder,
         "countermeasure": group.countermeasure,
         "learner": group.learner,
+        "learner_kind": group.kind,
         "seeds": arm.seeds,
         "accuracies": list(arm.accuracies),
         "accuracy": estimate(scores.accuracy(arm)),
@@ -156,27 +38,29 @@ def cell(group: Group) -> dict[str, Any]:
     }
 
 
-def attack(contest: Contest, purified: Group, ceiling: Group | None, chance: float) -> dict[str, Any]:
+def attack(contest: Contest, treated: Group, ceiling: Group | None, chance: float) -> dict[str, Any]:
     """What one countermeasure gives back; keys that need a missing cell are None."""
-    clean, protected, treated = contest.clean.arm(), contest.protected.arm(), purified.arm()
-    rr = scores.recovery(clean, protected, treated)
-    relative = scores.recovery(ceiling.arm(), protected, treated) if ceiling else None
-    gap = scores.remaining_gap(clean.mean, ceiling.arm().mean, treated.mean) if ceiling else (None, None)
+    clean, protected, arm = contest.clean.arm(), contest.protected.arm(), treated.arm()
+    rr = scores.recovery(clean, protected, arm)
+    relative = scores.recovery(ceiling.arm(), protected, arm) if ceiling else None
+    gap = scores.remaining_gap(clean.mean, ceiling.arm().mean, arm.mean) if ceiling else (None, None)
     return {
         "protected": contest.protected.folder,
-        "learner": purified.learner,
-        "countermeasure": purified.countermeasure,
-        "folder": purified.folder,
-        "chosen": contest.best is not None and contest.best[0] is purified,
-        "validation": purified.validation,
-        "accuracy": treated.mean,
+        "learner": treated.learner,
+        "victim": contest.protected.learner,
+        "countermeasure": treated.attack,
+        "takes_own": treated.takes_own,
+        "folder": treated.folder,
+        "chosen": contest.best is not None and contest.best[0] is treated,
+        "validation": treated.validation,
+        "accuracy": arm.mean,
         "recovery": estimate(rr),
-        "survival": estimate(scores.survival(clean, protected, treated)),
+        "survival": estimate(scores.survival(clean, protected, arm)),
         "ceiling": ceiling.arm().mean if ceiling else None,
         "ceiling_recovery": estimate(relative),
         "distortion_cost": gap[0],
         "residual_protection": gap[1],
-        "chance_normalised": scores.chance_normalised(treated.mean, clean.mean, chance),
+        "chance_normalised": scores.chance_normalised(arm.mean, clean.mean, chance),
         "undoes": None if rr is None else rr.value >= BROKEN,
     }
 
@@ -216,6 +100,7 @@ def curve(group: Group) -> dict[str, Any]:
         "folder": group.folder,
         "countermeasure": group.countermeasure,
         "learner": group.learner,
+        "learner_kind": group.kind,
         "points": [
             {"epoch": epoch, "mean": scores.mean(values), "low": min(values), "high": max(values)}
             for epoch, values in sorted(epochs.items())

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class ImageData:
     """Decoded images as methods see them: (N,S,S,3) uint8, in memory or memory-mapped, read by batches of rows.
 
-    What lies beside a training set: `clean`, the clean originals an optimistic linear probe is fitted on, and `own`, the
-    attacker's own clean labelled images, none of them an original of this set; or None.
+    What lies beside a training set: `clean`, the clean originals that an optimistic linear probe is fitted on, and
+    `own`, the attacker's own clean labelled images, none of them an original of this set; or None.
     """
 
     clean: "ImageData | None" = None

@@ -13,6 +13,13 @@ loads a foreign module with the same contract.
 A protection also declares `BUDGET` ("linf", "l2", "l0" or "none"). Where its change has no working size, delta also has
 `native(row, x)`, the change of one image x (3,H,W) at its own size. `estimate(data, config, tools)`, in seconds, is
 optional. A learner is a victim, or a countermeasure: then `counters(config)` names the victim that it hardens.
+
+A purifier may complete its settings: `settle(config, tools) -> config`, before images are read. If what it finds
+depends on the budget of the protection, `tools.eps`, `follows_eps(config)` says so.
+
+A purifier that leaves settings open has `settle(config, tools)`, which returns the configuration with them known, and
+`follows_eps(config)`, whether the budget of the protection decides. Purifiers are chained by `+`: `median+jcdp` is a
+purifier too, with one field of settings for each link.
 """
 
 import importlib
@@ -22,7 +29,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from ue_audit.config import Config, did_you_mean, load_preset, preset_names, resolve
+from ue_audit.config import Config, did_you_mean, load_preset, nest, overlay, preset_names, resolve
 from ue_audit.errors import UsageError
 
 KINDS = {"protection": "protections", "purifier": "purifiers", "learner": "learners"}
@@ -39,7 +46,11 @@ def names(kind: str) -> list[str]:
 
 
 def load(kind: str, name: str) -> ModuleType:
-    """The module of a method, its contract checked. Raises UsageError."""
+    """The module of a method, its contract checked; a chain's is made of its links'. Raises UsageError."""
+    if "+" in name:
+        modules = {field: load(kind, choose(kind, link)[0]) for field, link in links(kind, name).items()}
+        chained: ModuleType = importlib.import_module("ue_audit.purifiers._chained").chain(name, modules)
+        return chained
     if "." in name:
         return _checked(_foreign(name), kind, name)
     if name not in names(kind):
@@ -48,7 +59,13 @@ def load(kind: str, name: str) -> ModuleType:
 
 
 def choose(kind: str, name: str) -> tuple[str, dict[str, object]]:
-    """A method's name and the fields its preset sets: `name` is a module, else a preset with a `method:` line."""
+    """A method's name and the fields its preset sets: `name` is a module, else a preset with a `method:` line.
+
+    A chain keeps its name, and has the fields that its links' presets set, each under its link.
+    """
+    if "+" in name:
+        chosen = {field: choose(kind, link)[1] for field, link in links(kind, name).items()}
+        return name, {field: fields for field, fields in chosen.items() if fields}
     if "." in name or name in names(kind):
         return name, {}
     stage = STAGE[kind]
@@ -57,7 +74,26 @@ def choose(kind: str, name: str) -> tuple[str, dict[str, object]]:
             f"no {kind} or preset named {name!r}", hint=did_you_mean(name, [*names(kind), *preset_names(stage)])
         )
     fields = load_preset(stage, name)
-    return str(fields.pop("method")), fields
+    method = str(fields.pop("method"))
+    return method, overlay(choose(kind, method)[1], nest(fields)) if "+" in method else fields
+
+
+def links(kind: str, name: str) -> dict[str, str]:
+    """The links of the chain `name`: the field of their settings -> method or preset. Raises UsageError."""
+    if kind != "purifier":
+        raise UsageError(f"only purifiers can be chained with '+', found the {kind} {name!r}")
+    found: dict[str, str] = {}
+    for link in name.split("+"):
+        field = link.rpartition(".")[2].replace("-", "_")
+        if not field:
+            raise UsageError(f"expected a purifier on both sides of every '+', found {name!r}")
+        if field in found:
+            raise UsageError(
+                f"the chain {name!r} has two links called {field!r}",
+                hint="run the second as a stage of its own, on the output of the first",
+            )
+        found[field] = link
+    return found
 
 
 class Chosen(NamedTuple):

@@ -65,7 +65,7 @@ TABLE: dict[str, Any] = {
     "source": _argument(Path | None, "FOLDER", "The clean images, if the audit does not name them."),
     "outputs": _argument(list[Path], "OUTPUT...", "Outputs of ue-audit: folders or checkpoints."),
     "kind": _argument(
-        str | None, "KIND", "Protections, purifiers, learners or presets; or methods, with paper, budget and cost."
+        str | None, "KIND", "Presets; or protections, purifiers, learners or all methods, with paper, cost and needs."
     ),
     # choosing
     "protection": _option(CHOICE, "--method NAME", str, "Protection or preset.", DEFAULT["protect.method"]),
@@ -80,25 +80,34 @@ TABLE: dict[str, Any] = {
     "seeds": _option(CHOICE, "--seeds N", str, "Trainings of each set.", DEFAULT["evaluate.seeds"]),
     "set": _option(CHOICE, "--set KEY=VALUE", list[str], "One setting; repeatable."),
     "config": _option(CHOICE, "--config FILE", Path, "Settings from a YAML file."),
+    "cross": _option(CHOICE, "--cross", bool, "Countermeasures in training on purified images, too."),
     "no_noise_control": _option(CHOICE, "--no-noise-control", bool, "No clean + random noise; no grade."),
     "quick": _option(CHOICE, "--quick", bool, "One training seed and no grade."),
     "ratio": _option(
         CHOICE, "--ratio SHARE", str, "Protect only this share of each class, such as 80%.", DEFAULT["protect.ratio"]
     ),
+    "eps": _option(CHOICE, "--eps SHARE", str, "Budget of the protection, such as 8/255.", "found by lineage"),
     # places
     "encoder": _option(PLACES, "--encoder FILE", Path, "Pretrained weights, for methods that need an encoder."),
     "prior": _option(PLACES, "--prior FILE", Path, "Diffusion prior, as train-prior writes it."),
     "start": _option(PLACES, "--from FILE", Path, "Prior to go on from, instead of from scratch."),
     "clean": _option(PLACES, "--clean FOLDER", Path, "Clean originals.", "found by lineage"),
     "originals": _option(PLACES, "--clean FOLDER", Path, "The same images before they were protected."),
+    "unprotected": _option(PLACES, "--clean FOLDER", Path, "The clean originals, to measure the change itself."),
+    "like": _option(PLACES, "--like FOLDER", Path, "Purify as this protected set would be: for clean images."),
     "test": _option(PLACES, "--test FOLDER", Path, "Clean test images.", "found by lineage"),
     "val": _option(PLACES, "--val FOLDER", Path, "Clean validation images.", "found by lineage"),
+    "own": _option(PLACES, "--own FOLDER", Path, "Clean labelled images of the attacker's own."),
+    "reuse": _option(PLACES, "--reuse FOLDER", list[Path], "Evaluation whose equal trainings are taken over."),
     "output": _option(PLACES, "-o --output PATH", Path, "Where to write.", "input name + method, here"),
     "cache": _option(PLACES, "--cache FOLDER", Path, "Where decoded images above 256 MiB are held."),
     # images
     "size": _option(IMAGES, "--size PIXELS", str, "Working size.", "the images' own"),
     "resize_output": _option(IMAGES, "--resize-output", bool, "Write images of the working size."),
     "limit": _option(IMAGES, "--limit N", str, "Only N images, even over classes: a trial.", "all"),
+    "looked_at": _option(
+        IMAGES, "--limit N", str, "Look at N images, even over classes.", DEFAULT["detect.limit"]
+    ),
     "on_bad": _option(
         IMAGES, "--on-bad HOW", str, "With unusable images: stop, or skip them.",
         DEFAULT["protect.on_bad"],
@@ -130,8 +139,11 @@ STAGE = ("set", "config", "size", *INTAKE, *RUN)
 NEEDED = ("images", "foreign", "originals", "raw", "audit", "outputs")
 FIELD = {
     "images": "source", "foreign": "source", "protected": "source", "originals": "clean",
-    "protection": "method", "purifier": "method", "called": "method",
+    "protection": "method", "purifier": "method", "called": "method", "unprotected": "clean", "looked_at": "limit",
 }  # fmt: skip
+READ = (
+    "source", "raw", "start", "folders", "evaluation", "clean", "test", "val", "encoder", "own", "reuse", "like",
+)  # fmt: skip
 TURNED_OFF = {"no_images": "images", "no_noise_control": "noise_control"}
 
 
@@ -201,7 +213,7 @@ def settings(stage: str, model: type[Settings], given: Given) -> Settings:
             given.setdefault("method", layers["file"].pop("method"))
         given["layers"] = layers
     made, _ = resolve(model, {"flag": given}, stage)
-    for field in ("source", "raw", "start", "folders", "evaluation", "clean", "test", "val", "encoder"):
+    for field in READ:
         value = getattr(made, field, None) or ()
         for path in value if isinstance(value, tuple) else (value,):
             if not path.exists():

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ue_audit import imagefolder, manifest, methods, shards
+from ue_audit.config import Config, dotted
 from ue_audit.errors import NonFiniteError, ResourceError
 from ue_audit.fidelity import Measure
 from ue_audit.imagefolder import ImageData, Intake, to_float, to_uint8
@@ -21,7 +22,7 @@ from ue_audit.tools import Batch, Tools, pick_device
 from ue_audit.training import perceptual
 
 Purify = Callable[[Batch], torch.Tensor]
-
+FOUND = "automatic"  # the origin of a setting that the method completed
 
 
 def run(settings: PurifySettings, progress: Progress = SILENT) -> Path:
@@ -33,6 +34,9 @@ def run(settings: PurifySettings, progress: Progress = SILENT) -> Path:
     shards.refuse_overlap(output, [settings.source])
     chosen = methods.configure("purifier", settings.method, settings.layers)
     device, weights = pick_device(settings.device), _weights(settings, chosen)
+    known: dict[str, Any] = {"device": device, "seed": settings.seed, "weights": weights}
+    known["eps"] = _eps(settings, source)
+    chosen, notes = _settled(chosen, Tools(**known))
     room = imagefolder.spill(settings.cache or output.parent)
     taken = imagefolder.take_in(source, settings, flat=None, array=room, progress=progress)
     manifest.check_taken(source, taken.sources)
@@ -40,7 +44,8 @@ def run(settings: PurifySettings, progress: Progress = SILENT) -> Path:
     if work.complete:
         progress.say(f"{output} is up to date")
         return output
-    tools = Tools(device=device, seed=settings.seed, work=work.scratch, weights=weights, progress=progress)
+    tools = Tools(**known, work=work.scratch, progress=progress)
+    tools.notes |= notes
     purify = chosen.module.build(taken.data, chosen.config, tools)
     measure = Measure(settings.clean, source, taken.data, weights.get("lpips"), device)
     _write(work, taken, purify, measure, progress)
@@ -51,8 +56,10 @@ def plan(settings: PurifySettings, progress: Progress = SILENT) -> Plan:
     """What `run` would do, its time calibrated on one batch; writes nothing."""
     source = imagefolder.parts(settings.source).train
     chosen = methods.configure("purifier", settings.method, settings.layers)
+    device, weights = pick_device(settings.device), _weights(settings, chosen)
+    tools = Tools(device=device, seed=settings.seed, weights=weights, eps=_eps(settings, source))
+    chosen, _ = _settled(chosen, tools)
     taken = imagefolder.take_in(source, settings, flat=None, progress=progress)
-    tools = Tools(device=pick_device(settings.device), seed=settings.seed, weights=_weights(settings, chosen))
     purify = chosen.module.build(taken.data, chosen.config, tools)
     rows = range(min(32, len(taken.data)))
     start = time.monotonic()
@@ -67,7 +74,7 @@ def plan(settings: PurifySettings, progress: Progress = SILENT) -> Plan:
         output_bytes=len(taken.data) * 3 * taken.data.size**2,
         free_bytes=shutil.disk_usage(settings.place().resolve().parent).free,
         seconds_estimate=(time.monotonic() - start) / len(rows) * len(taken.data),
-        notes=(f"method {chosen.name}, device {tools.device}",),
+        notes=(f"method {chosen.name}, device {tools.device}", *_found(chosen), *tools.notes.get("warnings", [])),
     )
 
 
@@ -85,6 +92,37 @@ def _weights(settings: PurifySettings, chosen: methods.Chosen) -> dict[str, Path
     if lpips is not None:
         found["lpips"] = lpips
     return found
+
+
+def _eps(settings: PurifySettings, source: Path) -> float | None:
+    """The linf budget of the protection to take out, in [0,1]: the one named, else its own; None if there is none."""
+    if settings.eps is not None:
+        return settings.eps
+    source = settings.like or source
+    line = [manifest.find(source), *(found for _, _, found in manifest.ancestors(source))]
+    budget = next((m.budget for m in line if m is not None and m.stage == "protect"), None)
+    return budget.limit if budget is not None and budget.norm == "linf" and budget.limit else None
+
+
+def _settled(chosen: methods.Chosen, tools: Tools) -> tuple[methods.Chosen, dict[str, Any]]:
+    """The method with its settings completed, and what it noted meanwhile."""
+    settle = getattr(chosen.module, "settle", None)
+    if settle is None:
+        return chosen, {}
+    config = settle(chosen.config, tools)
+    before, after = dict(_settings(chosen.config)), _settings(config)
+    found = {name: FOUND for name, value in after if before[name] != value}
+    return chosen._replace(config=config, origins=chosen.origins | found), dict(tools.notes)
+
+
+def _found(chosen: methods.Chosen) -> list[str]:
+    """In words, the settings that the method completed itself."""
+    return [f"{name} {value}" for name, value in _settings(chosen.config) if chosen.origins.get(name) == FOUND]
+
+
+def _settings(config: Config) -> list[tuple[str, Any]]:
+    """Every single setting; those of a link of a chain with its name and a dot."""
+    return [(name, value) for name, value in dotted(config.model_dump(mode="json")) if not isinstance(value, dict)]
 
 
 def _parameters(

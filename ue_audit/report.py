@@ -9,15 +9,17 @@ nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 %
     checks            [{name, state: ok|warn|fail|unknown, text}], the worst first;  warnings of the stages
     setup             images, classes, chance, n_test, n_val, seeds, reading, learners [{name, epochs, recipe}]
     audits            one verdict per protected set and learner, as `verdict`, with protected and learner
-    cells             [{role: clean|noise|protected|ceiling|purified, folder, countermeasure, learner, seeds,
+    cells             [{role: clean|noise|protected|ceiling|purified, folder, countermeasure, learner, learner_kind:
+                      victim|countermeasure|reference, seeds,
                       accuracies (of each seed, last epoch), accuracy (estimate), spread, last, chosen, peak,
                       validation, images, epochs}]; accuracy null: the cell was not measured
-    countermeasures   [{protected, learner, countermeasure, folder, chosen (on validation images), accuracy,
+    countermeasures   [{protected, victim, learner, countermeasure (a purifier, a learner or both, in words), takes_own
+                      (the attacker's own images), folder, chosen (on validation images), accuracy,
                       recovery, survival, ceiling_recovery (estimates), ceiling, distortion_cost,
                       residual_protection, chance_normalised, undoes, validation, seconds, device,
                       settings (the resolved configuration; guide used: what JCDP took for perceptual)}]
     readings          [{reading: last|chosen|peak, title, clean, protected, purified, survival}]
-    curves            [{role, folder, countermeasure, learner, points: [{epoch, mean, low, high}]}]
+    curves            [{role, folder, countermeasure, learner, learner_kind, points: [{epoch, mean, low, high}]}]
     per_class         [{class, clean, protected, purified, survival}]
     fidelity          [{folder, linf, psnr, ssim, lpips, residual_correlation: {mean, p5, p95}}]
     prior             {name, images, start, seconds, figures, overlap: {"test ∩ prior": exact duplicates}}
@@ -30,10 +32,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ue_audit import __version__, facts, findings, manifest, samples, shards, verdict
+from ue_audit import __version__, contests, facts, findings, manifest, samples, shards, verdict
+from ue_audit.contests import READING, ROLES, Contest, Group
 from ue_audit.digests import portable
 from ue_audit.facts import Facts
-from ue_audit.findings import Contest, Group
 from ue_audit.manifest import MANIFEST, Manifest
 from ue_audit.progress import SILENT, Progress
 from ue_audit.rendering import html, markdown
@@ -57,8 +59,8 @@ def run(settings: ReportSettings, progress: Progress = SILENT) -> Path:
     if work.complete:
         progress.say(f"{output} is up to date")
         return output
-    contests = findings.contests(findings.groups(known.records), known.parents)
-    shown = samples.choose(known, findings.headline(contests)) if settings.images else None
+    found = contests.gather(contests.groups(known.records), known.parents, known.settings)
+    shown = samples.choose(known, contests.headline(found)) if settings.images else None
     report = compose(known, shown.about if shown else None, settings)
     files = _files(report, shown)
     if not work.done:
@@ -108,12 +110,12 @@ def _record(name: str, data: bytes) -> dict[str, Any]:
 
 def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings) -> dict[str, Any]:
     """The content of report.json; equal facts give equal content."""
-    groups = findings.groups(known.records)
-    contests = findings.contests(groups, known.parents)
-    head = findings.headline(contests)
+    groups = contests.groups(known.records)
+    found = contests.gather(groups, known.parents, known.settings)
+    head = contests.headline(found)
     notes = facts.notes(known)
     setup = _setup(known, groups)
-    attacks = [_attack(known, c, *pair, setup["chance"]) for c in contests for pair in c.attacks]
+    attacks = [_attack(known, c, *pair, setup["chance"]) for c in found for pair in _ranked(c)]
     report = {
         "schema": SCHEMA,
         "generator": f"ue-audit {__version__}",
@@ -123,9 +125,9 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
         "warnings": _warnings(known),
         "setup": setup,
         "audits": [
-            {"protected": c.protected.folder, "learner": c.protected.learner, **verdict.judge(c)} for c in contests
+            {"protected": c.protected.folder, "learner": c.protected.learner, **verdict.judge(c)} for c in found
         ],
-        "cells": _cells(groups, contests),
+        "cells": _cells(groups, found),
         "countermeasures": attacks,
         "readings": findings.readings(head) if head else [],
         "curves": [findings.curve(group) for group in groups],
@@ -155,22 +157,28 @@ def _setup(known: Facts, groups: list[Group]) -> dict[str, Any]:
         "n_test": first["n_test"],
         "n_val": first["n_val"],
         "seeds": min(g.arm().seeds for g in groups),
-        "reading": findings.READING,
+        "reading": READING,
         "learners": [
             {"name": name, "epochs": record["epochs"], "recipe": record["recipe"]} for name, record in recipes.items()
         ],
     }
 
 
-def _attack(known: Facts, contest: Contest, purified: Group, ceiling: Group | None, chance: float) -> dict[str, Any]:
-    made = known.made.get(purified.folder)
-    guide = (made.notes.get("perceptual_guide") or {}).get("name") if made else None
+def _ranked(contest: Contest) -> list[tuple[Group, Group | None]]:
+    """The countermeasures, the one with the highest accuracy first."""
+    return sorted(contest.attacks, key=lambda pair: -pair[0].arm().mean)
+
+
+def _attack(known: Facts, contest: Contest, treated: Group, ceiling: Group | None, chance: float) -> dict[str, Any]:
+    made = known.made.get(treated.folder) if treated.role == "purified" else None
+    guide = facts.guide_of(made) if made else None
+    recipe = treated.records[0]["recipe"] if treated.kind == "countermeasure" else {}
     more = {
-        "seconds": known.seconds(purified.folder),
-        "device": known.device(purified.folder),
-        "settings": (made.config | ({"guide used": guide} if guide else {})) if made else {},
+        "seconds": known.seconds(treated.folder if made else None, treated.records),
+        "device": known.device(treated.folder),
+        "settings": recipe | (made.config | ({"guide used": guide} if guide else {}) if made else {}),
     }
-    return findings.attack(contest, purified, ceiling, chance) | more
+    return findings.attack(contest, treated, ceiling, chance) | more
 
 
 def _cheapest(attacks: list[dict[str, Any]], known: Facts) -> str | None:
@@ -189,23 +197,24 @@ def _cheapest(attacks: list[dict[str, Any]], known: Facts) -> str | None:
     )
 
 
-def _cells(groups: list[Group], contests: list[Contest]) -> list[dict[str, Any]]:
+def _cells(groups: list[Group], found: list[Contest]) -> list[dict[str, Any]]:
     """Every measured cell, and a row of nulls for each that an audit needs and nobody measured."""
-    found = [findings.cell(group) for group in groups]
-    for contest in contests:
+    rows = [findings.cell(group) for group in groups]
+    for contest in found:
         learner, protected = contest.protected.learner, contest.protected.folder
         if contest.noise is None:
-            found.append(_missing("noise", protected, None, learner))
+            rows.append(_missing("noise", protected, None, learner))
         if not contest.attacks:
-            found.append(_missing("purified", protected, None, learner))
-        lacking = {str(g.countermeasure) for g, ceiling in contest.attacks if ceiling is None}
-        found += [_missing("ceiling", protected, name, learner) for name in sorted(lacking)]
-    return sorted(found, key=lambda c: (c["learner"], findings.ROLES.index(c["role"])))
+            rows.append(_missing("purified", protected, None, learner))
+        lacking = {(str(g.countermeasure), g.learner) for g, c in contest.attacks if c is None and g.role == "purified"}
+        rows += [_missing("ceiling", protected, *pair) for pair in sorted(lacking)]
+    return sorted(rows, key=lambda c: (c["learner"], ROLES.index(c["role"])))
 
 
 def _missing(role: str, folder: str, countermeasure: str | None, learner: str) -> dict[str, Any]:
     empty = dict.fromkeys(("accuracy", "spread", *findings.READINGS, "validation", "images", "epochs"))
     cell = {"role": role, "folder": folder, "countermeasure": countermeasure, "learner": learner}
+    cell["learner_kind"] = "victim"  # or one that hardens it: it trained, only this set is missing
     return cell | {"seeds": 0, "accuracies": []} | empty
 
 

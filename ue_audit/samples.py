@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ue_audit import manifest
+from ue_audit.contests import Contest
 from ue_audit.facts import Facts
-from ue_audit.findings import Contest
 from ue_audit.imagefolder import decode, resized
 from ue_audit.rendering import sheet
 from ue_audit.rendering.sheet import GAIN, Pixels
@@ -57,7 +57,7 @@ def choose(facts: Facts, contest: Contest | None) -> Samples | None:
 
 def _columns(facts: Facts, contest: Contest) -> list[Column]:
     """clean, protected, then the chosen countermeasure or JCDP, then the one without guidance (or any other)."""
-    treated = [purified for purified, _ in contest.attacks]
+    treated = [g for g, _ in contest.attacks if g.role == "purified" and g.learner == contest.protected.learner]
     guided = sorted(treated, key=lambda g: (g.countermeasure == UNGUIDED, "jcdp" not in str(g.countermeasure)))
     plain = [g for g in treated if g.countermeasure == UNGUIDED and g is not guided[0]] or guided[1:]
     titles = {contest.clean.folder: "clean", contest.protected.folder: "protected"}

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from ue_audit.config import Config, show_yaml
+from ue_audit.config import Config, Levels, show_fraction, show_yaml
 
 Layers = dict[str, dict[str, Any]]
 
@@ -119,6 +119,8 @@ class PurifySettings(StageSettings):
     prior: Path | None = None
     method: str = "jcdp"
     clean: Path | None = None
+    eps: Levels | None = Field(None, gt=0, le=1)
+    like: Path | None = None
     size: int | None = Field(None, ge=8)
 
     def place(self) -> Path:
@@ -129,9 +131,13 @@ class EvaluateSettings(StageSettings):
     folders: tuple[Path, ...]
     learners: tuple[str, ...] = ("supervised",)
     seeds: int = Field(3, ge=1)
+    cross: bool = False
     test: Path | None = None
     val: Path | None = None
+    own: Path | None = None
+    encoder: Path | None = None
     clean: Path | None = None
+    reuse: tuple[Path, ...] = ()
     size: int | None = Field(None, ge=8)
     noise_control: bool = True
 
@@ -149,6 +155,19 @@ class ReportSettings(Config):
         return self.output or Path(f"{base_name(self.evaluation).removesuffix('.eval')}.report")
 
 
+class DetectSettings(Config):
+    """`detect` looks at the first `limit` images of the classes, evenly, and writes nothing."""
+
+    source: Path
+    clean: Path | None = None
+    size: int | None = Field(None, ge=8)
+    limit: int = Field(2000, ge=1)
+    on_bad: Literal["stop", "skip"] = "stop"
+    max_bad: Share = 0.01
+    seed: int = Field(0, ge=0)
+    device: Device = "auto"
+
+
 def base_name(folder: Path) -> str:
     """`data/` -> "data"; `data/train` -> "data", since `train` names a part of a set; a bare `raw/` -> "raw"."""
     place, part = folder.resolve(), folder.name in ("train", "test", "val", "raw") and len(folder.parts) > 1
@@ -157,7 +176,7 @@ def base_name(folder: Path) -> str:
 
 POSITIONAL = ("source", "raw", "folders", "evaluation")
 SPELLED = {"output": "-o", "learners": "--learner", "start": "--from"}
-PASSING = {"fresh", "cache"}  # how a run was asked for, not what was made
+PASSING = {"fresh", "cache", "reuse"}  # how a run was asked for, not what was made
 
 
 def recorded(settings: Config) -> dict[str, Any]:
@@ -192,7 +211,8 @@ def _words(field: str, value: Any) -> Iterator[str]:
         yield f"--{field if value else 'no-' + field}".replace("_", "-")
     else:
         for part in value if isinstance(value, tuple) else [value]:
-            yield from (SPELLED.get(field, f"--{field.replace('_', '-')}"), str(part))
+            word = show_fraction(part) if field == "eps" else str(part)
+            yield from (SPELLED.get(field, f"--{field.replace('_', '-')}"), word)
 
 
 MODELS: dict[str, type[Config]] = {
@@ -202,6 +222,7 @@ MODELS: dict[str, type[Config]] = {
     "purify": PurifySettings,
     "evaluate": EvaluateSettings,
     "report": ReportSettings,
+    "detect": DetectSettings,
 }
 
 

@@ -49,10 +49,12 @@ class Tools:
         work: Path | None = None,
         weights: Mapping[str, Path] | None = None,
         progress: Progress = SILENT,
+        eps: float | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.seed = seed
         self.progress = progress
+        self.eps = eps  # of the protection to take out, in the range [0,1], where it is known
         self.notes: dict[str, Any] = {}
         self._work = work
         self._weights = dict(weights or {})

@@ -17,10 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ue_audit import __version__, methods
+from ue_audit import __version__, lineup
 from ue_audit.cells import Cell
+from ue_audit.digests import file_sha256
 from ue_audit.errors import NonFiniteError
 from ue_audit.imagefolder import ImageData
+from ue_audit.lineup import Learner
 from ue_audit.progress import Progress
 from ue_audit.tools import Tools, substream
 
@@ -30,23 +32,27 @@ AT_ONCE = 8  # trainings; more would cost memory before they gain time
 
 @dataclass(frozen=True)
 class Exam:
-    """What trainings need: the cells, the learners, and clean images to be tested on."""
+    """What trainings need: the cells, the learners, clean images to be tested on, and what an attacker may have."""
 
     cells: list[Cell]
-    learners: list[methods.Chosen]
+    learners: list[Learner]
     val: ImageData
     test: ImageData
     val_from: str
     paths: dict[str, Path]
     device: torch.device
+    own: ImageData | None = None  # the attacker's clean labelled images
+    encoder: Path | None = None  # pretrained weights
+    cross: bool = False
 
 
 class Training(NamedTuple):
-    """One training; `key` is the hash of all that decides its result."""
+    """One training; `content` is the hash of all that decides its result, `key` names it within its evaluation."""
 
     cell: Cell
-    learner: methods.Chosen
+    learner: Learner
     seed: int
+    content: str
     key: str
 
 
@@ -66,14 +72,20 @@ def enumerate_all(exam: Exam, seeds: int, seed: int) -> Iterator[Training]:
     """Seed by seed, so that an early stop leaves whole rows of the table."""
     held_out = [exam_digest(exam.val), exam_digest(exam.test)]
     digests = [cell.digest for cell in exam.cells]
+    beside = {
+        "own": exam_digest(exam.own) if exam.own is not None else None,
+        "encoder": file_sha256(exam.encoder) if exam.encoder is not None else None,
+    }
     for number in range(seeds):
         own = substream(seed, "training", number)
         for learner in exam.learners:
-            recipe = learner.config.model_dump(mode="json")
+            used = {need: beside[need] for need in learner.chosen.module.NEEDS if need in beside}
             for cell, digest in zip(exam.cells, digests, strict=True):
-                parts = [__version__, digests[0], digest, held_out, learner.name, recipe, own]
-                key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
-                yield Training(cell, learner, own, f"{key}-{cell.role}")
+                if learner.takes(cell, exam.cross):
+                    parts = [__version__, digests[0], digest, held_out, learner.chosen.name, learner.recipe, used, own]
+                    content = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+                    key = f"{content}-{cell.role}-{lineup.tag(cell.folder, learner.label)}"
+                    yield Training(cell, learner, own, content, key)
 
 
 def exam_digest(data: ImageData) -> str:
@@ -83,7 +95,7 @@ def exam_digest(data: ImageData) -> str:
 
 def run_all(todo: list[Training], exam: Exam, scratch: Path, progress: Progress) -> Iterator[Done]:
     """Every training as it ends. A failure or an interruption stops the others after their present epoch."""
-    bar = _Bar(progress, sum(getattr(t.learner.config, "epochs", 1) for t in todo))
+    bar = _Bar(progress, sum(getattr(t.learner.chosen.config, "epochs", 1) for t in todo))
     threads = torch.get_num_threads()
     if exam.device.type != "cpu" or threads == 1:
         yield from (_timed(training, exam, scratch, bar) for training in todo)
@@ -125,10 +137,11 @@ def _timed(training: Training, exam: Exam, scratch: Path, bar: _Bar) -> Done:
 def train(training: Training, exam: Exam, scratch: Path, bar: _Bar) -> dict[str, Any]:
     """Fit, test after every epoch, and sum up. What was measured so far outlives a kill beside the learner's state."""
     cell = training.cell
-    tools = Tools(device=exam.device, seed=training.seed, work=scratch / training.key)
+    weights = {"encoder": exam.encoder} if exam.encoder is not None else {}
+    tools = Tools(device=exam.device, seed=training.seed, work=scratch / training.key, weights=weights)
     saved = tools.restore("curve") or {"curve": [], "per_class": {}}
-    data = cell.data.with_beside(exam.cells[0].data)  # what a linear probe is fitted on; others do not look at it
-    for epoch in training.learner.module.fit(data, training.learner.config, tools):
+    data = cell.data.with_beside(exam.cells[0].data, exam.own)
+    for epoch in training.learner.chosen.module.fit(data, training.learner.chosen.config, tools):
         if not np.isfinite(epoch.loss):
             raise NonFiniteError(f"{cell.folder}: the training loss became {epoch.loss} in epoch {epoch.number}")
         right = _right(epoch.predict, exam.test, exam.device)
@@ -156,16 +169,24 @@ def _per_class(right: np.ndarray, data: ImageData) -> dict[str, float]:
     return {c: float(right[labels == k].mean()) for k, c in enumerate(data.classes) if (labels == k).any()}
 
 
+def named(training: Training) -> dict[str, Any]:
+    """What a record says of the place of a training in its evaluation; the rest of it depends on its content alone."""
+    return {
+        "path": f"trainings/{training.key}",
+        "key": training.key,
+        "content": training.content,
+        "cell": training.cell.name,
+        **training.learner.name,
+    }
+
+
 def _record(training: Training, exam: Exam, curve: list[dict[str, Any]], per_class: dict[str, float]) -> dict[str, Any]:
     """The line of `ue-audit.records.jsonl`; it holds no time, so that a resumed run writes the same bytes."""
     peak = max(curve, key=lambda point: point["test"])
     chosen = max(curve, key=lambda point: (point["val"], point["epoch"]))
     return {
-        "path": f"trainings/{training.key}",
-        "key": training.key,
-        "cell": training.cell.name,
-        "learner": training.learner.name,
-        "recipe": training.learner.config.model_dump(mode="json"),
+        **named(training),
+        "recipe": training.learner.recipe,
         "seed": training.seed,
         "images": len(training.cell.data),
         "epochs": curve[-1]["epoch"],

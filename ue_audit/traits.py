@@ -70,12 +70,12 @@ def separability(deltas: Array, labels: Sequence[Any]) -> float | None:
         return None
     side = min(SIDE, deltas.shape[1]), min(SIDE, deltas.shape[2])
     features = np.stack([shrunk(delta, *side).ravel() for delta in deltas])  # (N, F)
-    learnt = _place_in_class(numbers) % 2 == 0
-    scores = _discriminant(features[learnt], numbers[learnt], features[~learnt])
+    learnt = place_in_class(numbers) % 2 == 0
+    scores = discriminant(features[learnt], numbers[learnt], features[~learnt])
     return float(np.mean(scores.argmax(1) == numbers[~learnt]))
 
 
-def _discriminant(x: Array, numbers: Array, asked: Array) -> Array:
+def discriminant(x: Array, numbers: Array, asked: Array) -> Array:
     """Scores (A, K) of a regularised linear discriminant: log p_k + n (a' S m_k - m_k' S m_k / 2), from the mean of m.
 
     S = (W'W + lambda I)^-1 for the (n, F) changes W about their class means; by Woodbury's identity that is
@@ -93,7 +93,7 @@ def _discriminant(x: Array, numbers: Array, asked: Array) -> Array:
     return len(x) * scores + np.log(counts / len(x))
 
 
-def _place_in_class(numbers: Array) -> Array:
+def place_in_class(numbers: Array) -> Array:
     """Of each image how many of its class come before it."""
     order = np.argsort(numbers, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(numbers))[:-1]])

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ue_audit import findings, methods, scores
-from ue_audit.findings import Contest, Group
-from ue_audit.rendering.figures import count, interval, points, ratio
+from ue_audit.contests import Contest, Group
+from ue_audit.rendering.figures import count, interval, percent, points, ratio
 
 NOISE_MARGIN = 0.05  # noise of the same norm may cost this much accuracy before it is called damage
 Check = dict[str, str]
@@ -43,7 +43,7 @@ def sentence(contest: Contest) -> str:
     takes = f"The protection takes {points(taken.value)} points of accuracy"
     if contest.best is None or left is None:
         return f"{takes}; no attacker was tried, so what survives of it is not known."
-    attacker = contest.best[0].countermeasure
+    attacker = contest.best[0].attack
     shown = " ".join(filter(None, [ratio(left.value), interval(left, ratio)])) + " of that survives"
     bound = left.value if left.low is None else left.low
     if bound >= 0.6:
@@ -58,7 +58,7 @@ def _chosen(contest: Contest) -> dict[str, Any] | None:
     if contest.best is None:
         return None
     group = contest.best[0]
-    return {"countermeasure": group.countermeasure, "folder": group.folder, "learner": group.learner}
+    return {"countermeasure": group.attack, "folder": group.folder, "learner": group.learner}
 
 
 # -- honesty checks ----------------------------------------------------------------------------------------
@@ -74,7 +74,8 @@ def checks(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str,
     found = [_overlap(notes.get("overlap")), _whole(notes), _alike(groups), _lineage(notes)]
     if contest is not None:
         found.append(_budget((notes.get("budgets") or {}).get(contest.protected.folder)))
-        found += [_effect(contest), _noise(contest), _seeds(contest), _ceilings(contest), *_stopping(contest)]
+        found += [_effect(contest), _noise(contest), _seeds(contest), _ceilings(contest)]
+        found += [*_stopping(contest), *_own_images(contest)]
     order = ("fail", "warn", "unknown", "ok")
     return sorted(found, key=lambda c: order.index(c["state"]))
 
@@ -155,7 +156,7 @@ def _seeds(contest: Contest) -> Check:
 
 
 def _ceilings(contest: Contest) -> Check:
-    lacking = [str(purified.countermeasure) for purified, ceiling in contest.attacks if ceiling is None]
+    lacking = [treated.attack for treated, ceiling in contest.attacks if ceiling is None]
     if not contest.attacks:
         return check("Ceilings", "unknown", "No countermeasure was measured.")
     if lacking:
@@ -175,6 +176,21 @@ def _stopping(contest: Contest) -> list[Check]:
     return [check("Early stopping", "warn" if share >= findings.BROKEN else "ok", f"{text}.")]
 
 
+def _own_images(contest: Contest) -> list[Check]:
+    """A countermeasure that takes clean labelled images must beat what those give without the published ones."""
+    name, taking = "The attacker's own images", [group for group, _ in contest.attacks if group.takes_own]
+    if not taking:
+        return []
+    best = max(taking, key=lambda group: group.validation)
+    gives = f"{best.attack} reaches {percent(best.arm().mean)} % with clean labelled images of the attacker's own"
+    if contest.alone is None:
+        return [check(name, "unknown", f"{gives}; what those give alone is not measured (--learner own_only).")]
+    text = f"{gives}; those alone give {percent(contest.alone.arm().mean)} %"
+    if best.validation > contest.alone.validation:
+        return [check(name, "ok", f"{text}.")]
+    return [check(name, "warn", f"{text}, so it was not counted as an attack.")]
+
+
 # -- limits ------------------------------------------------------------------------------------------------
 
 
@@ -183,11 +199,13 @@ def limits(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str,
     tried = {str(g.countermeasure) for g in groups if g.role == "purified"}
     untried = [name for name in methods.names("purifier") if name not in tried]
     learners = sorted({g.learner for g in groups})
+    unlearnt = sorted(set(methods.names("learner")) - {str(g.records[0].get("learner_method")) for g in groups})
     found = [
         "Adaptive attackers: someone who knows the method can build a countermeasure against it. The images are out "
         "and cannot be changed any more; failing to break them today is no proof of safety tomorrow.",
-        f"Training: only {_listed(learners)} was tried. Self-supervised, adversarial and augmented training, and "
-        "fine-tuning of pretrained networks, may learn what these did not.",
+        f"Training: {_listed(learners)} tried"
+        + (f"; not tried of those that ue-audit has: {_listed(unlearnt)}, which" if unlearnt else "; others")
+        + " may learn what these did not.",
         f"Countermeasures: {_listed(sorted(tried)) or 'none'} tried"
         + (f"; not tried of those that ue-audit has: {_listed(untried)}." if untried else "."),
         "Chance in the countermeasure: each ran with one seed. The intervals hold the spread of training seeds and "

@@ -44,11 +44,13 @@ def test_extreme_words_stay_finite():
 
 
 def test_layout_of_counter_and_key():
-    """Value 4b + i of an image is normal i of philox((b, step, pass, 0), (low, high) of the image's key)."""
+    """Value 4b + i of an image is normal i of philox((b, step, pass, use), (low, high) of the image's key)."""
     stream = Stream(3, ["cat/1.png"], SHAPE, "cpu")
     key = int(stream.images[0])
     block = philox(words(5, 7, 1, 0), words(key & 0xFFFFFFFF, key >> 32))
     assert torch.equal(stream(1, 7).flatten()[20:24], normals(block).flatten())
+    of_use_2 = philox(words(5, 7, 1, 2), words(key & 0xFFFFFFFF, key >> 32))
+    assert torch.equal(stream(1, 7, 2).flatten()[20:24], normals(of_use_2).flatten())
 
 
 def test_an_image_has_its_noise_in_any_company():

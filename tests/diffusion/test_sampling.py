@@ -54,6 +54,7 @@ def samplers():
         "ddim": sampling.ddim(SCHEDULE, 0.0),
         "ddim-half": sampling.ddim(SCHEDULE, 0.5),
         "ddim-full": sampling.ddim(SCHEDULE, 1.0),
+        "dpm": sampling.dpm(SCHEDULE),
     }
 
 
@@ -66,6 +67,66 @@ def test_timesteps():
         for steps in range(1, t + 1):
             times = sampling.timesteps(t, steps)
             assert times[0] == t and times[-1] >= 1 and sorted(set(times), reverse=True) == times
+
+
+def test_timesteps_even_in_log_snr():
+    """The noise falls by one factor from step to step, as near as whole timesteps come; every one is used once."""
+    times = sampling.spread(SCHEDULE, 100, 5, "log-snr")
+    assert times[0] == 100 and times[-1] == 1
+    factor = (float(SCHEDULE.sigma(100)) / float(SCHEDULE.sigma(1))) ** 0.25
+    for k, t in enumerate(times):
+        wanted = float(SCHEDULE.sigma(100)) / factor**k
+        assert t == SCHEDULE.t_for_sigma(wanted) or k in (0, 4)
+    for t in (1, 5, 60):
+        assert sampling.spread(SCHEDULE, t, 1, "log-snr") == [t]
+        for steps in range(2, t + 1):
+            times = sampling.spread(SCHEDULE, t, steps, "log-snr")
+            assert times[0] == t and times[-1] == 1 and len(set(times)) == steps == len(times)
+            assert times == sorted(times, reverse=True)
+    assert sampling.spread(SCHEDULE, 36, None, "log-snr") == sampling.timesteps(36)
+    assert sampling.spread(SCHEDULE, 36, 2, "time") == [36, 18]
+
+
+def test_dpm_first_step_is_ddim_and_its_last_is_x0hat():
+    """Without a past both are the exponential integrator of first order."""
+    x_t, x0hat = torch.randn(2, 4, 3, 2, 2, dtype=torch.float64)
+    for s in (30, 1):
+        first, sigma = sampling.dpm(SCHEDULE)(x_t, x0hat, 60, s, sampling.unguided)
+        of_ddim, _ = sampling.ddim(SCHEDULE)(x_t, x0hat, 60, s, sampling.unguided)
+        torch.testing.assert_close(first, of_ddim)
+        assert sigma == 0
+    last, _ = sampling.dpm(SCHEDULE)(x_t, x0hat, 60, 0, sampling.unguided, (80, x_t))
+    assert torch.equal(last, x0hat)
+
+
+def test_dpm_is_exact_for_an_x0_that_is_linear_in_lambda():
+    """Variation of constants: x_s / sigma_s = x_t / sigma_t + integral of e^l x0(l), for x0(l) = l of (l - 1) e^l."""
+    lam = {t: float(SCHEDULE.log_snr(t)) / 2 for t in (60, 59, 58)}
+    noise = {t: (1 - alpha_bar(t)) ** 0.5 for t in lam}
+    x_t, one = 0.7, torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    step = sampling.dpm(SCHEDULE)
+    found, _ = step(x_t * one, lam[59] * one, 59, 58, sampling.unguided, (60, lam[60] * one))
+    whole = noise[58] * (x_t / noise[59] + (lam[58] - 1) * math.exp(lam[58]) - (lam[59] - 1) * math.exp(lam[59]))
+    first, _ = step(x_t * one, lam[59] * one, 59, 58, sampling.unguided)
+    assert abs(float(found) - whole) < abs(float(first) - whole) / 100
+
+
+def test_dpm_is_of_second_order(monkeypatch):
+    """Twice the steps: a quarter of the error, of DDIM a half. Steps even in log-SNR on a schedule that hardly rounds.
+
+    The flow maps N(., a s² + 1 - a) to N(., a' s² + 1 - a') at the last t, where x0hat is taken.
+    """
+    monkeypatch.setitem(globals(), "SCHEDULE", Schedule.linear(20_000, 5e-6, 1e-3))
+    a, last = alpha_bar(8000), alpha_bar(1)
+    limit = math.sqrt((last * S**2 + 1 - last) / (a * S**2 + 1 - a)) * gain(1)
+    errors = {}
+    for name in ("ddim", "dpm"):
+        for steps in (17, 33):
+            times = sampling.spread(SCHEDULE, 8000, steps, "log-snr")
+            errors[name, steps] = abs(respond(times, samplers()[name], denoiser())[0] - limit)
+    assert errors["dpm", 17] / errors["dpm", 33] == pytest.approx(4, rel=0.1)
+    assert errors["ddim", 17] / errors["ddim", 33] == pytest.approx(2, rel=0.1)
+    assert errors["dpm", 17] < errors["ddim", 17] / 10
 
 
 @pytest.mark.parametrize("t", [1, 2, 36, 1000])
@@ -156,7 +217,7 @@ def test_guidance_shifts_the_mean(s):
         guided, same_sigma = sampler(x_t, x0hat, 36, s, guidance)
         assert torch.equal(guided, plain + 0.5) and same_sigma == sigma
         ((x, signal, x0, t),) = asked
-        if name.startswith("ddim"):
+        if name.startswith("d"):
             assert torch.equal(x, plain) and signal == alpha_bar(s) ** 0.5
         else:
             assert x is x_t and signal == alpha_bar(36) ** 0.5

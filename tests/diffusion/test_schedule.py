@@ -23,9 +23,7 @@ def test_alpha_bar_is_the_running_product():
         assert float(LINEAR.alpha_bar(t)) == pytest.approx(product, rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("t", "alpha_bar", "levels"), [(21, 0.99374, 10.1), (37, 0.98317, 16.7), (101, 0.89514, 43.6)]
-)
+@pytest.mark.parametrize(("t", "alpha_bar", "levels"), [(21, 0.99374, 10.1), (37, 0.98317, 16.7), (101, 0.89514, 43.6)])
 def test_published_values(t, alpha_bar, levels):
     # the literature counts from 0: its index 20 is our t = 21; noise in levels of 255, i.e. sigma * 127.5
     assert float(LINEAR.alpha_bar(t)) == pytest.approx(alpha_bar, abs=5e-6)
@@ -84,6 +82,20 @@ def test_a_tensor_of_timesteps_is_each_timestep():
 def test_t_for_sigma():
     assert [LINEAR.t_for_sigma(sigma) for sigma in (0.05, 0.08, 0.13)] == [12, 21, 37]
     assert all(LINEAR.t_for_sigma(float(LINEAR.sigma(t))) == t for t in range(1, 1001))
+
+
+def test_t_within():
+    for t in (1, 60, 999):
+        sigma = float(LINEAR.sigma(t))
+        assert LINEAR.t_within(sigma) == LINEAR.t_within(sigma * 1.0001) == t
+        assert LINEAR.t_within(sigma * 0.9999) == max(1, t - 1)
+    assert LINEAR.t_within(0.0) == 1 and LINEAR.t_within(1e9) == 1000
+
+
+def test_log_snr():
+    schedule = Schedule(torch.tensor([0.5, 0.2], dtype=torch.float64))
+    assert schedule.log_snr(torch.tensor([1, 2])).tolist() == pytest.approx([0, math.log(0.4 / 0.6)])
+    assert schedule.log_snr(0) == math.inf
 
 
 @pytest.mark.parametrize("t", [0, -1, 1001, torch.tensor([5, 1001])])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from toy import Toy
 
+from ue_audit import methods
 from ue_audit.errors import UsageError
 from ue_audit.learners import supervised
 from ue_audit.tools import Tools
@@ -79,3 +80,29 @@ def test_a_finished_training_that_was_not_recorded_ends_once_more(tmp_path, monk
     again = run(Tools(seed=3, work=tmp_path), Toy())
     assert [number for number, _, _ in again] == [3]
     assert again[0][1] == finished[2][1] and torch.equal(again[0][2], finished[2][2])
+
+
+AUGMENTATIONS = ("cutout", "mixup", "cutmix", "fast-autoaugment", "displacement")
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_an_augmentation_changes_the_training_repeats_and_makes_it_a_countermeasure(name):
+    config = supervised.Config(epochs=1, batch=8, augmentation=name)
+    plain, once, again = (run(Tools(seed=0), Toy(), c) for c in (QUICK, config, config))
+    assert once[0][1] == again[0][1] and torch.equal(once[0][2], again[0][2])
+    assert once[0][1] != plain[0][1]
+    assert supervised.counters(config) == "supervised" and supervised.counters(QUICK) is None
+
+
+@pytest.mark.parametrize(("name", "fields"), [("cutout", {"hole": 0.0}), ("mixup", {"mix_probability": 0.0}),
+                                              ("displacement", {"reach": 0.0})])
+def test_an_augmentation_of_no_strength_is_none(name, fields):
+    config = supervised.Config(epochs=1, batch=8, lr=0.05, augmentation=name, **fields)
+    plain = supervised.Config(epochs=1, batch=8, lr=0.05)
+    assert run(Tools(seed=0), Toy(), config)[0][1] == run(Tools(seed=0), Toy(), plain)[0][1]
+
+
+def test_the_presets_are_named_after_what_they_do():
+    names = ("cutout", "mixup", "cutmix", "fast-autoaugment", "coin")
+    for preset, augmentation in zip(names, AUGMENTATIONS, strict=True):
+        assert methods.configure("learner", preset, {}).config.augmentation == augmentation

@@ -96,7 +96,7 @@ def test_refusals(prior_file):
         build(prior_file, t_purify=101)
     with pytest.raises(NonFiniteError):
         build(prior_file)(batch()._replace(x=torch.full((6, 3, 8, 8), torch.nan)))
-    for bad in ({"steps": 61}, {"t_purify": 0}, {"eta": 1.1}, {"passes": 0}, {"pixel_pull": 0.1}):
+    for bad in ({"t_purify": 60, "steps": 61}, {"t_purify": 0}, {"eta": 1.1}, {"passes": 0}, {"pixel_pull": 0.1}):
         with pytest.raises(ValueError):
             ddpm.Config(**bad)
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ue_audit.config import load_preset
+from ue_audit.diffusion.guidance import perceptual_gradient
 from ue_audit.diffusion.noise import Stream
 from ue_audit.diffusion.prior import Prior, PriorConfig, load_prior
-from ue_audit.diffusion.sampling import ancestral, ddim, reverse, timesteps, unguided
+from ue_audit.diffusion.sampling import ancestral, ddim, denoiser, dpm, reverse, timesteps, unguided
 from ue_audit.diffusion.schedule import Schedule
 from ue_audit.diffusion.unet import Config as Network
 from ue_audit.diffusion.unet import UNet
@@ -68,6 +69,15 @@ def build(prior_file, seed=0, **settings):
     return jcdp.build(DATA, jcdp.Config(**settings), Tools(seed=seed, weights={"prior": prior_file}))
 
 
+def no_noise(t, use):
+    raise AssertionError("a noise-free target draws nothing")
+
+
+def guidance_of(x_ue, times, config, guide=None):
+    """The shift of the mean of x_s, for targets without noise."""
+    return partial(jcdp.Joint(x_ue, SCHEDULE, times, config, guide).shift, no_noise)
+
+
 def levels(x):
     return (255 * x).round().to(torch.int16)
 
@@ -105,18 +115,56 @@ def algorithm_1(prior, x_ue, stream, config) -> Tensor:
 
 
 def test_is_algorithm_1(prior_file):
-    settings = {"t_purify": 7, "passes": 2, "steps": None, "sampler": "ancestral", "perceptual_step": "raw"}
+    settings = {"t_purify": 5, "passes": 2, "steps": None, "sampler": "ancestral", "perceptual_step": "raw"}
     config = jcdp.Config(**settings, pixel_pull=0.3, perceptual_scale=2.0)
     purified = build(prior_file, seed=4, **config.model_dump(include={*settings, "pixel_pull", "perceptual_scale"}))
-    given = batch(3)
+    given = batch(2)
     by_letter = []
-    for row in range(3):
+    for row in range(2):
         stream = Stream(4, [given.keys[row]], (3, 8, 8), "cpu")
         by_letter.append(algorithm_1(load_prior(prior_file), 2 * given.x[row : row + 1] - 1, stream, config))
     result = purified(given)
     torch.testing.assert_close(result, torch.cat(by_letter), rtol=0, atol=2e-5)
     plain = build(prior_file, seed=4, **settings, guidance="none")(given)
     assert (result - plain).abs().max() > 1e-2  # the guidance was felt
+
+
+def released_step(prior, x, i, x_ue, draw, config):
+    """One step of the released code by the letters of its description, for an image in a batch of B; its index i."""
+    beta = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    a = torch.cumprod(1 - beta, 0)
+    before = float(a[i - 1]) if i else 1.0
+    guide, B, S, ptb = PriorFeatures(prior, ""), config.released_batch, config.released_scale, config.released_levels
+    epsilon = prior.predict_noise(x, torch.tensor([i + 1]))
+    x0hat = ((x - (1 - a[i]).sqrt() * epsilon) / a[i].sqrt()).float().clamp(-1, 1)
+    mu = float(beta[i]) * before**0.5 / float(1 - a[i]) * x0hat
+    mu = mu + float((1 - beta[i]).sqrt()) * (1 - before) / float(1 - a[i]) * x
+    variance = float(beta[i]) if i else float(beta[1] * (1 - a[0]) / (1 - a[1]))
+    target = float(a[i].sqrt()) * x_ue + float((1 - a[i]).sqrt()) * draw(i + 1, 1 if i > 10 else 2)
+    point = x.clone().requires_grad_()
+    if i > 10:
+        D = ((point - target) ** 2).sum() / (B * point.numel())  # the mean over a batch of B
+    else:
+        D = ((guide.embed(point) - guide.embed(target)) ** 2).sum() / B
+    g = -torch.autograd.grad(D, point)[0]
+    m = (2 * ptb / 255) / 3 / S
+    scale = float((1 - a[i]).sqrt() / (m * a[i].sqrt()))
+    return mu + variance * scale * g + (variance**0.5 * draw(i + 1, 0) if i else 0.0)
+
+
+def test_reference_preset_is_the_released_loop(prior_file):
+    """At a batch of 5, where guidance is felt; LPIPS needs larger images, so h is the prior's."""
+    fields = load_preset("purify", "jcdp-reference") | {"guide": "prior-features", "released_batch": 5, "passes": 1}
+    fields.pop("method")
+    given, prior, config = batch(1), load_prior(prior_file), jcdp.Config(**fields)
+    draw = partial(Stream(4, given.keys, (3, 8, 8), "cpu"), 0)
+    x_ue, a = 2 * given.x - 1, float(SCHEDULE.alpha_bar(21))  # index 20
+    y = a**0.5 * x_ue + (1 - a) ** 0.5 * draw(0)
+    for i in range(19, -1, -1):
+        y = released_step(prior, y, i, x_ue, draw, config)
+    result = build(prior_file, seed=4, **fields)(given)
+    torch.testing.assert_close(result, ((y + 1) / 2).clamp(0, 1).float(), rtol=0, atol=5e-5)
+    assert (result - build(prior_file, seed=4, **fields | {"guidance": "none"})(given)).abs().max() > 1e-2
 
 
 # -- derived: Gaussian data --------------------------------------------------------------------------------
@@ -140,7 +188,8 @@ def gaussian(x_t, t):
 def respond(config) -> Responses:
     """Exact: row 0 is an image of ones, every other row is one draw of noise with a 1 in it."""
     times = timesteps(config.t_purify, config.steps)
-    sampler = ddim(SCHEDULE, config.eta) if config.sampler == "ddim" else ancestral(SCHEDULE, config.variance)
+    samplers = {"ddim": ddim(SCHEDULE, config.eta), "ancestral": ancestral(SCHEDULE, config.variance)}
+    sampler = {**samplers, "dpm": dpm(SCHEDULE)}[config.sampler]
     draws = {(n, t): row for row, (n, t) in enumerate([(n, t) for n in range(config.passes) for t in [0, *times]], 1)}
     x_ue = torch.zeros(len(draws) + 1, 1, 1, 1, dtype=torch.float64)
     x_ue[0] = 1
@@ -150,11 +199,11 @@ def respond(config) -> Responses:
         impulse[draws[n, t]] = 1
         return impulse
 
-    guidance = jcdp.joint_guidance(x_ue, SCHEDULE, times, config, None)
+    applied = jcdp.Joint(x_ue, SCHEDULE, times, config, None).applied(gaussian, no_noise)
     x = x_ue
     for n in range(config.passes):
         x = SCHEDULE.q_sample(x, config.t_purify, noise(n, 0))
-        x = reverse(x, times, sampler, gaussian, guidance, partial(noise, n))
+        x = reverse(x, times, sampler, *applied, partial(noise, n))
     return Responses(float(x[0]), float(x[1:].square().sum()))
 
 
@@ -224,18 +273,61 @@ def test_samplers_agree_with_guidance_as_steps_grow():
     assert errors[0] > errors[1] > errors[2] and errors[2] < 0.05
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
-def test_residual_correlation(sampler):
+def test_proximal_step_in_one_step():
+    """x_0 = (x0hat + k x_ue) / (1 + k), whatever the sampler."""
+    for sampler in ("ddim", "ancestral", "dpm"):
+        for k in (0.0, 0.5, 100.0):
+            chain = {"t_purify": 36, "passes": 1, "steps": 1, "sampler": sampler}
+            found = respond(jcdp.Config(**chain, acts_on="x0hat", pixel_pull=k)).signal
+            assert found == pytest.approx((shrink(36) + k) / (1 + k), rel=1e-9)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm", "ancestral"])
+def test_proximal_step_of_infinite_strength_returns_x_ue(prior_file, sampler):
+    """Bit for bit: the last step ends at x0hat, and that is x_ue."""
+    config = jcdp.Config(t_purify=36, steps=3, passes=2, sampler=sampler, acts_on="x0hat", guidance="pixel")
+    x_ue, stream = 2 * images(4) - 1, Stream(0, list("abcd"), (3, 8, 8), "cpu")
+    joint = jcdp.Joint(x_ue, SCHEDULE, [36, 24, 12], config.model_copy(update={"pixel_pull": float("inf")}), None)
+    samplers = {"ddim": ddim(SCHEDULE, 1.0), "dpm": dpm(SCHEDULE), "ancestral": ancestral(SCHEDULE)}
+    applied = joint.applied(denoiser(load_prior(prior_file)), no_noise)
+    x_t = SCHEDULE.q_sample(x_ue, 36, stream(0, 0))
+    result = reverse(x_t, [36, 24, 12], samplers[sampler], *applied, partial(stream, 0))
+    if sampler == "ddim":
+        assert torch.equal(result, x_ue)
+    torch.testing.assert_close(result, x_ue, rtol=0, atol=1e-6)
+
+
+def test_samplers_agree_with_the_proximal_step_as_steps_grow():
+    """Moving x0hat has a limit in the steps: one for chains with noise, one for those without. 2M gets there first."""
+
+    def signal(**chain):
+        config = jcdp.Config(t_purify=100, passes=1, acts_on="x0hat", pixel_pull=0.1, guidance="pixel", **chain)
+        return respond(config).signal
+
+    for limit, others in (
+        (signal(sampler="ancestral", steps=None), [{"sampler": "ddim", "eta": 1.0}, {"sampler": "ancestral"}]),
+        (signal(sampler="dpm", steps=None), [{"sampler": "ddim", "eta": 0.0}, {"sampler": "dpm"}]),
+    ):
+        for chain in others:
+            errors = [abs(signal(**chain, steps=steps) / limit - 1) for steps in (2, 10, 50)]
+            assert errors[0] > errors[1] > errors[2] and errors[2] < 0.02
+    of_ddim, of_dpm = (abs(signal(sampler=sampler, eta=0.0, steps=10) / limit - 1) for sampler in ("ddim", "dpm"))
+    assert of_dpm < of_ddim / 5
+
+
+@pytest.mark.parametrize("acts_on", ["mean", "x0hat"])
+@pytest.mark.parametrize("sampler", ["ddim", "ancestral", "dpm"])
+def test_residual_correlation(sampler, acts_on):
     """x_ue = x + delta, delta independent of x and the noise: rho is the signal.
 
     It grows with the pull, and falls with T_p and N.
     """
-    chain = {"sampler": sampler, "steps": 4, "guidance": "pixel"}
-    by_pull = [respond(jcdp.Config(**chain, pixel_pull=p)).signal for p in (0, 0.01, 0.05, 0.2, 0.8)]
+    chain = {"sampler": sampler, "steps": 4, "guidance": "pixel", "acts_on": acts_on}
+    by_pull = [respond(jcdp.Config(**chain, t_purify=60, pixel_pull=p)).signal for p in (0, 0.01, 0.05, 0.2, 0.8)]
     assert by_pull == sorted(by_pull) and len(set(by_pull)) == 5
     for pull in (0.0, 0.05):
         by_t = [respond(jcdp.Config(**chain, t_purify=t, pixel_pull=pull)).signal for t in (10, 20, 36, 60, 100)]
-        by_n = [respond(jcdp.Config(**chain, passes=n, pixel_pull=pull)).signal for n in (1, 2, 4, 8)]
+        by_n = [respond(jcdp.Config(**chain, t_purify=60, passes=n, pixel_pull=pull)).signal for n in (1, 2, 4, 8)]
         assert by_t == sorted(by_t, reverse=True) and by_n == sorted(by_n, reverse=True)
 
 
@@ -247,7 +339,7 @@ def test_residual_correlation_on_images():
     delta = (16 / 255) * torch.randn(64, 3, 8, 8, generator=generator).sign()
     x_ue, stream = x + delta, Stream(0, [str(i) for i in range(64)], (3, 8, 8), "cpu")
     times, x_le = timesteps(36, 2), x_ue
-    guidance = jcdp.joint_guidance(x_ue, SCHEDULE, times, config, None)
+    guidance = guidance_of(x_ue, times, config)
     for n in range(2):
         x_t = SCHEDULE.q_sample(x_le, 36, stream(n, 0))
         x_le = reverse(x_t, times, ddim(SCHEDULE, 1.0), gaussian, guidance, partial(stream, n))
@@ -256,40 +348,114 @@ def test_residual_correlation_on_images():
     assert rho == pytest.approx(respond(config).signal, abs=4 * 0.3 / (16 / 255) / 12288**0.5)
 
 
+# -- targets, and where guidance acts -----------------------------------------------------------------------
+
+
+def test_split_has_pixels_above_and_features_below():
+    config = jcdp.Config(t_purify=60, steps=4, guidance="split", split_t=30)
+    assert jcdp.acting([60, 45, 30, 15], config) == ([60, 45], [30, 15])
+    kappa, factor = jcdp.strengths(SCHEDULE, [60, 45, 30, 15], config, 192)
+    assert set(kappa) == {60, 45} and set(factor) == {30, 15}
+    assert sum(kappa.values()) == pytest.approx(config.pixel_pull)
+
+
+@pytest.mark.parametrize(("t_purify", "split_t"), [(20, 11), (60, 33), (1, 0)])
+def test_split_switches_where_the_released_code_does_in_proportion(t_purify, split_t):
+    settled = jcdp.settle(jcdp.Config(t_purify=t_purify, steps=1, guidance="split"), Tools())
+    assert settled.split_t == split_t
+    assert jcdp.settle(jcdp.Config(t_purify=t_purify, steps=1), Tools()).split_t is None
+
+
+def test_fresh_target_is_an_image_diffused_to_where_x_is():
+    """signal² + noise² = 1; what has no noise left (the result of the last step) is held against x_ue itself."""
+    x_ue, stream = 2 * images(2) - 1, Stream(0, ["a", "b"], (3, 8, 8), "cpu")
+    joint = jcdp.Joint(x_ue, SCHEDULE, [36, 18], jcdp.Config(target="fresh", pixel_pull=1, guidance="pixel"), None)
+    signal = float(SCHEDULE.alpha_bar(36)) ** 0.5
+    drawn = joint.target(partial(stream, 1), signal, 36, 1)
+    torch.testing.assert_close(drawn, SCHEDULE.q_sample(x_ue, 36, stream(1, 36, 1)))
+    assert not torch.equal(drawn, joint.target(partial(stream, 1), signal, 36, 2))
+    assert torch.equal(joint.target(no_noise, 1.0, 36, 1), x_ue)
+    mean = jcdp.Joint(x_ue, SCHEDULE, [36, 18], jcdp.Config(guidance="pixel"), None)
+    assert torch.equal(mean.target(no_noise, signal, 36, 1), signal * x_ue)
+
+
+def test_perceptual_gradient_at_x_t():
+    """Against h of the target at the same noise, at x_t itself: nothing is pulled where they agree."""
+    x_ue, x0hat, guide = 2 * images(4) - 1, 2 * images(4, 2) - 1, RandomNet()
+    config = jcdp.Config(guidance="perceptual", perceptual_at="x_t")
+    shift, signal = guidance_of(x_ue, [36, 18], config, guide), float(SCHEDULE.alpha_bar(36)) ** 0.5
+    assert torch.equal(shift(signal * x_ue, signal, x0hat, 36), torch.zeros_like(x_ue))
+    x = x0hat
+    gradient = perceptual_gradient(x, guide.embed(signal * x_ue), guide)
+    cosine = torch.nn.functional.cosine_similarity(shift(x, signal, x_ue, 36).flatten(1), -gradient.flatten(1))
+    torch.testing.assert_close(cosine, torch.ones(4))
+
+
 # -- the strengths -----------------------------------------------------------------------------------------
 
 
-def test_paper_preset_has_the_released_strengths():
-    """scale 70000 at batch 500, as tabulated for the released code (its index is t - 1)."""
-    fields = load_preset("purify", "jcdp-paper")
+def preset(name):
+    fields = load_preset("purify", name)
     assert fields.pop("method") == "jcdp"
-    config = jcdp.Config(**fields)
-    sigma = {t: float(SCHEDULE.beta_at(t)) ** 0.5 for t in timesteps(config.t_purify, config.steps)}
-    share = jcdp.shares(SCHEDULE, sigma, config.profile)
-    for index, kappa in {11: 7.0e-5, 15: 1.1e-4, 19: 1.6e-4}.items():
-        assert config.pixel_pull * share[index + 1] == pytest.approx(kappa, rel=0.04)
-    for index, factor in {5: 0.040, 10: 0.094}.items():
-        assert config.perceptual_scale * share[index + 1] == pytest.approx(factor, rel=0.01)
+    assert all(jcdp.Config.model_fields[key].default != value for key, value in fields.items())
+    return jcdp.Config(**fields)
 
 
-@pytest.mark.parametrize("profile", ["reference", "constant"])
-def test_shares_sum_to_one(profile):
-    share = jcdp.shares(SCHEDULE, {36: 0.1, 18: 0.1}, profile)
-    assert sum(share.values()) == pytest.approx(1) and all(value > 0 for value in share.values())
+KAPPA = {11: (7.0e-5, 0.035), 15: (1.1e-4, 0.055), 19: (1.6e-4, 0.079)}  # index: share of the gap at B = 500, at B = 1
+LPIPS = {0: 0.0037, 5: 0.040, 10: 0.094}  # index: coefficient of the gradient at B = 500
+
+
+def two(value):
+    """To two digits, as in the table."""
+    return f"{value:.1e}"
+
+
+def test_reference_preset_has_the_released_strengths():
+    """As tabulated for the released code, whose index is t - 1; above 10 it looks at pixels, from there on at LPIPS."""
+    config = preset("jcdp-reference")
+    times = timesteps(config.t_purify, config.steps)
+    kappa, factor = jcdp.strengths(SCHEDULE, times, config, 3072)
+    alone, _ = jcdp.strengths(SCHEDULE, times, config.model_copy(update={"released_batch": 1}), 3072)
+    assert {t - 1 for t in kappa} == set(range(11, 20)) and {t - 1 for t in factor} == set(range(11))
+    for index, (of_500, of_1) in KAPPA.items():
+        assert (two(kappa[index + 1]), two(alone[index + 1])) == (two(of_500), two(of_1))
+    for index, coefficient in LPIPS.items():
+        assert two(config.perceptual_scale * factor[index + 1]) == two(coefficient)
+    from_36, _ = jcdp.strengths(SCHEDULE, timesteps(36), config, 3072)
+    assert (two(sum(kappa.values())), two(sum(from_36.values()))) == (two(1.0e-3), two(5.8e-3))  # of a pass
+
+
+def test_reference_preset_is_the_released_code():
+    config = preset("jcdp-reference")
+    assert (config.t_purify, config.passes, config.steps, config.noise_above) == (20, 4, None, 1)
+    assert (config.sampler, config.variance, config.guidance, config.split_t) == ("ancestral", "large", "split", 11)
+    assert (config.pixel_pull, config.perceptual_scale, config.profile) == (1, 1, "released")
+    assert (config.released_scale, config.released_batch, config.released_levels) == (70000, 500, 8)
+    assert (config.target, config.perceptual_at, config.guide) == ("fresh", "x_t", "lpips-alex")
+
+
+def test_paper_preset_is_algorithm_1_with_the_released_strengths():
+    """Both terms at every step, noise-free targets, D_p at x0hat."""
+    config = preset("jcdp-paper")
+    times = timesteps(config.t_purify, config.steps)
+    kappa, factor = jcdp.strengths(SCHEDULE, times, config, 3072)
+    assert set(kappa) == set(factor) == set(times) == set(range(1, 21))
+    assert kappa[12] == pytest.approx(7.0e-5, rel=0.04) and factor[11] == pytest.approx(0.094, rel=0.01)
+    assert (config.target, config.perceptual_at, config.acts_on) == ("mean", "x0hat", "mean")
 
 
 def test_unit_step_length():
     """gamma sigma_t sqrt(d), whatever the guide's own scale."""
     x_ue, x0hat = 2 * images(4) - 1, 2 * images(4, seed=2) - 1
     config = jcdp.Config(t_purify=36, steps=2, pixel_pull=0, perceptual_scale=0.1)
-    shift = jcdp.joint_guidance(x_ue, SCHEDULE, [36, 18], config, RandomNet())(x0hat, 1.0, x0hat, 36)
+    shift = guidance_of(x_ue, [36, 18], config, RandomNet())(x0hat, 1.0, x0hat, 36)
     sigma = float(1 - SCHEDULE.alpha_bar(36) / SCHEDULE.alpha_bar(18)) ** 0.5
     torch.testing.assert_close(shift.flatten(1).norm(dim=1), torch.full((4,), 0.1 * sigma * 192**0.5))
 
 
 def test_at_the_target_nothing_is_pulled():
     x_ue = 2 * images(2) - 1
-    shift = jcdp.joint_guidance(x_ue, SCHEDULE, [36, 18], jcdp.Config(), RandomNet())(x_ue, 1.0, x_ue, 36)
+    shift = guidance_of(x_ue, [36, 18], jcdp.Config(), RandomNet())(x_ue, 1.0, x_ue, 36)
     assert torch.equal(shift, torch.zeros_like(shift))
 
 
@@ -311,7 +477,7 @@ def test_small_strengths_move_towards_the_target(step):
     for guidance in ("pixel", "perceptual", "joint"):
         config = jcdp.Config(guidance=guidance, pixel_pull=0.05, perceptual_scale=0.05, perceptual_step=step)
         used = guide if guidance != "pixel" else None
-        shift = jcdp.joint_guidance(x_ue, SCHEDULE, [36, 18], config, used)(x_t, a, x0hat, 36)
+        shift = guidance_of(x_ue, [36, 18], config, used)(x_t, a, x0hat, 36)
         if guidance != "perceptual":
             assert (d_m(x_t + shift) < d_m(x_t)).all()
         if guidance == "perceptual":
@@ -328,7 +494,7 @@ def test_the_mean_of_a_step_moves_towards_the_target(sampler):
     plain, _ = step(x_t, x0hat, 36, 18, unguided)
     for guidance, used in (("pixel", None), ("perceptual", guide), ("joint", guide)):
         config = jcdp.Config(guidance=guidance, pixel_pull=0.02, perceptual_scale=0.02)
-        guided, _ = step(x_t, x0hat, 36, 18, jcdp.joint_guidance(x_ue, SCHEDULE, [36, 18], config, used))
+        guided, _ = step(x_t, x0hat, 36, 18, guidance_of(x_ue, [36, 18], config, used))
         if guidance != "perceptual":
             near, far = ((x - signal * x_ue).square().sum((1, 2, 3)) for x in (guided, plain))
             assert (near < far).all()
@@ -369,7 +535,7 @@ def test_zero_strengths_shift_by_zero():
     """Also when the gradients are computed: the bits do not rest on a short cut."""
     x_ue, x = 2 * images(2) - 1, 2 * images(2, seed=2) - 1
     config = jcdp.Config(pixel_pull=0, perceptual_scale=0)
-    shift = jcdp.joint_guidance(x_ue, SCHEDULE, [36, 18], config, RandomNet())(x, 1.0, x, 36)
+    shift = guidance_of(x_ue, [36, 18], config, RandomNet())(x, 1.0, x, 36)
     assert torch.equal(x + shift, x)
 
 
@@ -417,7 +583,9 @@ def test_refusals(prior_file):
         build(prior_file, guide="lpips-alex")
     with pytest.raises(NonFiniteError):
         build(prior_file)(batch()._replace(x=torch.full((6, 3, 8, 8), torch.nan)))
-    for bad in ({"steps": 61}, {"pixel_pull": -0.1}, {"perceptual_scale": "nan"}, {"guidance": "split"}):
+    noisy = ({"target": "fresh"}, {"perceptual_at": "x_t"}, {"profile": "released"})
+    wrong = ({"t_purify": 60, "steps": 61}, {"pixel_pull": -0.1}, {"perceptual_scale": "nan"}, {"guidance": "both"})
+    for bad in (*wrong, *({"acts_on": "x0hat", **more} for more in noisy)):
         with pytest.raises(ValueError):
             jcdp.Config(**bad)
 

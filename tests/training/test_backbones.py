@@ -1,5 +1,7 @@
 """The networks: weights counted by hand, any size, seeds."""
 
+from typing import get_args
+
 import pytest
 import torch
 
@@ -19,6 +21,12 @@ def test_resnet18_has_the_weights_of_the_cifar_resnet18():
     assert weights(backbones.build("resnet18", 10, 0)) == 11_173_962
 
 
+def test_thin_has_half_the_width_of_small():
+    # 1x1 unit 48w + 2w, 3x3 units 9vw + 2w, at widths w = 16, 32, 64, and a linear layer
+    due = 48 * 16 + 2 * 16 + sum(9 * v * w + 2 * w for v, w in ((16, 16), (16, 32), (32, 32), (32, 64), (64, 64)))
+    assert weights(backbones.build("thin", 4, 0)) == due + 65 * 4
+
+
 @pytest.mark.parametrize("name", sorted(backbones.BACKBONES))
 @pytest.mark.parametrize("size", [28, 33])
 def test_every_network_takes_any_size(name, size):
@@ -32,6 +40,23 @@ def test_equal_seeds_give_equal_weights_and_leave_the_global_stream_alone():
     a, b, c = (torch.cat([p.flatten() for p in backbones.build("small", 4, s).parameters()]) for s in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_learner_may_name_every_network_but_the_one_to_craft_with():
+    assert {*get_args(backbones.Backbone), "small-fine"} == set(backbones.BACKBONES)
+
+
+@pytest.mark.parametrize("name", sorted(backbones.BACKBONES))
+def test_a_headless_network_is_what_its_last_layer_read(name):
+    network, twin = (backbones.build(name, 3, 0).eval() for _ in range(2))
+    *_, last = (m for m in twin.modules() if isinstance(m, torch.nn.Linear))
+    torch.nn.init.normal_(last.weight)  # that of `vit` starts at zero
+    body, width = backbones.headless(network)
+    x = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        h = body(x)
+        torch.testing.assert_close(last(h), twin(x))
+    assert h.shape == (2, width)
 
 
 def test_an_unknown_network_is_a_usage_error():

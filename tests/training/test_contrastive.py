@@ -74,6 +74,84 @@ def test_mocos_loss_is_the_query_of_a_against_the_key_of_b():
     assert float(loss) == pytest.approx(float(contrastive.info_nce(q, k, model.queue, 0.2)), rel=1e-4)
 
 
+# -- the papers' pseudo-code, one whole step, line by line ---------------------------------------------------------
+
+
+def views_of(n=4):
+    return images(n, seed=1), images(n, seed=2)
+
+
+def moved(weights, gradients, lr, decay=1e-4):
+    """A first step of SGD: no momentum yet."""
+    return [w - lr * (g + decay * w) for w, g in zip(weights, gradients, strict=True)]
+
+
+def stepped(model, lr=0.1):
+    optimiser = contrastive.sgd(model, SETTINGS)
+    optimiser.param_groups[0]["lr"] = lr
+    return contrastive.train_step(model, optimiser, *views_of())
+
+
+def test_simclrs_algorithm_1_with_views_numbered_as_in_the_paper():
+    # z_{2k-1}, z_{2k} are the views of image k; l(i,j) = -log exp(s_ij / T) / sum over k != i of exp(s_ik / T);
+    # L = 1/2N sum over k of l(2k-1, 2k) + l(2k, 2k-1). Ours is L times T / 0.07, with all first views first.
+    n, temperature = 3, 0.5
+    z = torch.randn(2 * n, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    s = [[float(z[i] @ z[j] / (z[i].norm() * z[j].norm())) for j in range(2 * n)] for i in range(2 * n)]
+
+    def term(i, j):
+        total = sum(math.exp(s[i][k] / temperature) for k in range(2 * n) if k != i)
+        return -math.log(math.exp(s[i][j] / temperature) / total)
+
+    loss = sum(term(2 * k, 2 * k + 1) + term(2 * k + 1, 2 * k) for k in range(n)) / (2 * n)
+    firsts_first = torch.cat([z[0::2], z[1::2]])
+    assert float(contrastive.nt_xent(firsts_first, temperature)) == pytest.approx(temperature / 0.07 * loss)
+
+
+def test_mocos_algorithm_1():
+    model, twin = built("moco"), built("moco").train()
+    x_q, x_k = views_of()
+    q = F.normalize(twin.online(x_q), dim=1)
+    with torch.no_grad():
+        k = F.normalize(twin.target(x_k), dim=1)  # no gradient to keys
+    l_pos = torch.stack([q[i] @ k[i] for i in range(4)])[:, None]  # N x 1
+    l_neg = q @ twin.queue.T  # N x K
+    logits = torch.cat([l_pos, l_neg], dim=1)
+    loss = F.cross_entropy(logits / 0.2, torch.zeros(4, dtype=torch.long))  # positives are the 0-th
+    loss = 0.2 / 0.07 * loss
+    f_q = list(twin.online.parameters())
+    f_q = moved(f_q, torch.autograd.grad(loss, f_q), lr=0.1)
+    f_k = [0.9 * slow + (1 - 0.9) * fast for slow, fast in zip(twin.target.parameters(), f_q, strict=True)]
+    queue = torch.cat([k, twin.queue[4:]])  # enqueue the batch in place of the earliest
+
+    assert stepped(model) == pytest.approx(float(loss), rel=1e-4)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.online.parameters(), f_q, strict=True))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.target.parameters(), f_k, strict=True))
+    assert torch.allclose(model.queue, queue, atol=1e-5)
+
+
+def test_byols_algorithm_1():
+    # ||q - z'||^2 of unit vectors = 2 - 2 cos; both directions summed. Ours is (that - 4) / 4: gradients a quarter.
+    model, twin = built("byol"), built("byol").train()
+    t, t_ = views_of()
+    prediction = twin.predictor(twin.online(torch.cat([t, t_])))  # both views in one batch, as its norms see them
+    with torch.no_grad():
+        target = twin.target(torch.cat([t_, t]))
+    q, z = F.normalize(prediction, dim=1), F.normalize(target, dim=1)
+    both = (q - z).square().sum(1)
+    published = (both[:4] + both[4:]).mean()
+    loss = (published - 4) / 4
+    theta = [*twin.online.parameters(), *twin.predictor.parameters()]
+    theta = moved(theta, torch.autograd.grad(loss, theta), lr=0.1)
+    online = theta[: len(list(twin.online.parameters()))]
+    xi = [0.9 * slow + (1 - 0.9) * fast for slow, fast in zip(twin.target.parameters(), online, strict=True)]
+
+    assert stepped(model) == pytest.approx(float(loss), abs=1e-4)
+    learnt = [*model.online.parameters(), *model.predictor.parameters()]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(learnt, theta, strict=True))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.target.parameters(), xi, strict=True))
+
+
 # -- gradients ---------------------------------------------------------------------------------------------------
 
 

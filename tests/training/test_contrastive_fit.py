@@ -1,5 +1,6 @@
 """The loop of the learners without labels: what it sees, when it probes, and that a kill changes nothing."""
 
+import importlib
 import itertools
 
 import pytest
@@ -34,7 +35,7 @@ def same(one, two):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_loop_is_steps_on_two_fresh_views_of_shuffled_batches(algorithm):
     data, tools = toy(), Tools(seed=6)
-    model = contrastive.build(algorithm, "small", substream(6, "weights"), QUICK, 18)
+    model = contrastive.build(algorithm, QUICK.backbone, substream(6, "weights"), QUICK, 18)
     optimiser = contrastive.sgd(model, QUICK)
     losses = []
     for step in range(4 * 2):  # four passes over 18 images, 9 at a time
@@ -113,5 +114,40 @@ def test_divergence_and_missing_labels_are_told_apart_from_results(monkeypatch):
         run(Tools(), toy())
     unlabelled = toy()
     unlabelled.labels, unlabelled.clean = None, None
-    with pytest.raises(UsageError, match="linear probe"):
+    with pytest.raises(UsageError, match="clean originals"):
         run(Tools(), unlabelled)
+
+
+# -- what is fitted on the features, and what is done to the views -----------------------------------------------
+
+
+def test_the_probe_does_not_change_what_is_learnt():
+    data = toy()
+    data.own = Toy(each=6)
+    losses = set()
+    for fields in ({}, {"probe_on": "training"}, {"probe_on": "own"}, {"probe": "knn"}):
+        config = QUICK.model_copy(update={"epochs": 2, **fields})
+        losses.add(run(Tools(seed=2), data, config)[0][1])
+    assert len(losses) == 1
+
+
+def test_views_are_hardened_only_when_asked_and_each_by_its_own_draw(monkeypatch):
+    seen, x = [], torch.full((4, 3, 12, 12), 0.2)
+    monkeypatch.setattr(contrastive_fit.contrastive, "pair", lambda u, settings, generator: (u, u))
+    for fields in ({}, {"view_noise": 0.1}, {"view_cutout": 0.5}, {"view_noise": 0.1, "view_cutout": 0.5}):
+        seen.append(contrastive_fit._pair(x, contrastive_fit.Config(**fields), Tools(), 0))
+    plain, noise, cut, both = seen
+    assert plain[0] is x and plain[1] is x
+    for a, b in seen[1:]:
+        assert not torch.equal(a, b), "two views are spoiled differently"
+    assert set(cut[0].unique().tolist()) == {torch.tensor(0.2).item(), 0.5}
+    assert torch.equal(both[0], torch.where(cut[0] == 0.5, 0.5, noise[0]))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_hardened_views_make_a_countermeasure_of_a_victim(algorithm):
+    module = importlib.import_module(f"ue_audit.learners.{algorithm}")
+    assert module.counters(module.Config()) is None
+    assert module.counters(module.Config(probe_on="training", probe="knn")) is None
+    assert module.counters(module.Config(view_noise="8/255")) == algorithm
+    assert module.counters(module.Config(view_cutout=0.5)) == algorithm

@@ -1,4 +1,4 @@
-"""The linear probe: the optimum of its objective, whatever the features' scale; the published protocol; refusals."""
+"""The probe: the optimum of its objective, whatever the features' scale; the published protocol; on which images."""
 
 import math
 from types import SimpleNamespace
@@ -23,6 +23,12 @@ def blobs(n=90, features=6, classes=3, seed=0):
 
 def mean_colour(x):
     return x.mean((2, 3))
+
+
+def circle(x):
+    """Brightness as a direction, for a probe that looks at angles."""
+    angle = 10 * x.mean((1, 2, 3))
+    return torch.stack([angle.cos(), angle.sin()], 1)
 
 
 def right(predict, data):
@@ -62,10 +68,11 @@ def test_the_order_of_the_images_changes_nothing_but_rounding():
     assert torch.allclose(a.weight, b.weight, atol=1e-4)
 
 
-@pytest.mark.parametrize("solver", ["logistic", "sgd"])
-def test_both_probes_read_a_class_off_good_features_and_give_the_same_bits_twice(solver):
+@pytest.mark.parametrize("solver", ["logistic", "sgd", "knn"])
+def test_every_probe_reads_a_class_off_good_features_and_gives_the_same_bits_twice(solver):
     data, recipe = Toy(), probe.Recipe(probe=solver, probe_epochs=30, probe_batch=16)
-    one, two = (probe.fit(mean_colour, data, recipe, Tools(seed=4)) for _ in range(2))
+    encode = circle if solver == "knn" else mean_colour
+    one, two = (probe.fit(encode, data, recipe, Tools(seed=4)) for _ in range(2))
     assert right(one, data) > 0.95
     assert torch.equal(one(data.x), two(data.x))
     assert one(data.x).shape == (48, 3) and one(data.x).dtype == torch.float32
@@ -94,14 +101,28 @@ def test_the_rate_falls_after_60_75_and_90_of_100_passes():
     assert rates == pytest.approx(expected)
 
 
-def test_it_is_fitted_on_the_clean_images_or_says_that_there_are_none():
-    clean, tools = Toy(), Tools()
-    assert probe.labelled(SimpleNamespace(clean=clean), tools) is clean and not tools.notes
-    clean.clean = None
-    assert probe.labelled(clean, tools) is clean and "no clean" in tools.notes["probe"]
+@pytest.mark.parametrize(
+    ("on", "size", "reading"), [("clean", 9, "optimistic"), ("training", 6, "pessimistic"), ("own", 12, "own images")]
+)
+def test_it_is_fitted_on_what_its_name_says_and_the_note_says_so(on, size, reading):
+    data, tools = Toy(each=2), Tools()
+    data.clean, data.own = Toy(each=3), Toy(each=4)
+    images = probe.labelled(data, probe.Recipe(probe_on=on), tools)
+    assert len(images) == size and (images is data) == (on == "training")
+    assert tools.notes["probe"] == f"{reading}: logistic on {size} {on} images"
+
+
+def test_what_it_would_be_fitted_on_must_be_there():
+    data = Toy()
+    data.clean = data.own = None
+    with pytest.raises(UsageError, match="clean originals") as caught:
+        probe.labelled(data, probe.Recipe(), Tools())
+    assert "probe_on=training" in caught.value.hint, "an optimistic answer is never quietly a pessimistic one"
+    with pytest.raises(UsageError, match="own"):
+        probe.labelled(data, probe.Recipe(probe_on="own"), Tools())
 
 
 def test_without_two_classes_there_is_nothing_to_probe():
     for images, found in ((Toy().without_labels(), "without classes"), (Toy(classes=1), "1 class")):
         with pytest.raises(UsageError, match=found):
-            probe.labelled(SimpleNamespace(clean=images), Tools())
+            probe.labelled(SimpleNamespace(clean=images), probe.Recipe(), Tools())

@@ -128,3 +128,34 @@ def test_one_strength_scales_them_all():
     assert Views.of_strength(2.0).p_jitter == 0.99 and Views.of_strength(2.0).area == 0.05
     still = Views.of_strength(0.0)
     assert still.area == 1 and still.p_jitter == still.p_gray == still.hue == 0
+
+
+# -- what some learners do to a view besides ---------------------------------------------------------------------
+
+
+def test_noise_has_its_deviation_and_stays_in_range():
+    x = torch.full((8, 3, 32, 32), 0.5)
+    change = views.noisy(x, 0.05, torch.Generator().manual_seed(0)) - x
+    # 24,576 draws: the deviation of their deviation is 0.05 / sqrt(2 n) = 0.0002
+    assert float(change.std()) == pytest.approx(0.05, abs=0.001) and abs(float(change.mean())) < 0.002
+    assert not torch.equal(change[0], change[1])
+    edge = views.noisy(x.round(), 0.5, torch.Generator().manual_seed(0))
+    assert float(edge.min()) >= 0 and float(edge.max()) <= 1
+
+
+def test_a_hole_is_the_square_around_its_centre_that_lies_in_the_image():
+    x, share = images(200, 8, torch.float32).clamp(max=0.4), 0.5
+    cut = views.cut_out(x, share, torch.Generator().manual_seed(0))
+    centres = (torch.rand(2, 200, generator=torch.Generator().manual_seed(0)) * 8).floor().int()
+    for i, (row, column) in enumerate(centres.T.tolist()):
+        expected = x[i].clone()
+        expected[:, max(0, row - 2) : row + 2, max(0, column - 2) : column + 2] = 0.5
+        assert torch.equal(cut[i], expected)
+    assert {tuple(pair) for pair in centres.T.tolist()} >= {(0, 7), (4, 4)}, "corners, too"
+
+
+def test_no_hole_and_a_hole_as_large_as_two_images():
+    x = images(5, 8, torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(views.cut_out(x, 0.0, generator), x)
+    assert torch.equal(views.cut_out(x, 2.0, generator), torch.full_like(x, 0.5))

@@ -1,6 +1,6 @@
 """Counter-based noise: a number is a function of (seed, image, pass, step, place) and of nothing else.
 
-Philox4x32-10 (Salmon et al., SC 2011) turns a 128-bit counter (block of 4 values, step, pass, 0) under an
+Philox4x32-10 (Salmon et al., SC 2011) turns a 128-bit counter (block of 4 values, step, pass, use) under an
 image's 64-bit key into 128 random bits, and Box-Muller turns those into 4 normals. So what an image gets does
 not depend on batch, order, shard, worker or resumption. The bits are the same everywhere. The normals are
 computed in float64 and rounded to float32, so that another math library or device moves the last digit of
@@ -25,7 +25,10 @@ Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class Stream:
-    """The noise of a batch of images: `stream(number of the pass, step)` -> normals (B,C,H,W), float32."""
+    """The noise of a batch of images: `stream(number of the pass, step)` -> normals (B,C,H,W), float32.
+
+    The chain's own noise is of `use` 0; what else a step draws has another.
+    """
 
     def __init__(self, seed: int, keys: list[str], shape: Sequence[int], device: torch.device | str) -> None:
         images = [substream(seed, "noise", key) for key in keys]
@@ -33,21 +36,21 @@ class Stream:
         self.shape = tuple(shape)
         self.device = torch.device(device)
 
-    def __call__(self, number: int, step: int) -> Tensor:
+    def __call__(self, number: int, step: int, use: int = 0) -> Tensor:
         on_gpu = self.device.type == "cuda"  # other accelerators lack float64
         images = self.images.to(self.device) if on_gpu else self.images
         chunk = len(images) if on_gpu else CHUNK
         values = [
-            _normals(images[start : start + chunk], number, step, math.prod(self.shape))
+            _normals(images[start : start + chunk], (step, number, use), math.prod(self.shape))
             for start in range(0, len(images), chunk)
         ]
         return torch.cat(values).view(-1, *self.shape).to(self.device)
 
 
-def _normals(images: Tensor, number: int, step: int, count: int) -> Tensor:
+def _normals(images: Tensor, place: tuple[int, int, int], count: int) -> Tensor:
     """(B, count) normals of images with 64-bit keys (B,)."""
     block = torch.arange(-(-count // 4), device=images.device)[None]  # (1, count / 4)
-    words = (torch.full_like(block[:, :1], word) for word in (step, number, 0))
+    words = (torch.full_like(block[:, :1], word) for word in place)
     key = (images[:, None] & LOW, (images[:, None] >> 32) & LOW)  # (B, 1) each
     return normals(philox((block, *words), key)).flatten(1)[:, :count]  # type: ignore[arg-type]
 

@@ -40,7 +40,7 @@ class PriorConfig(Config):
     T: int = Field(default=1000, ge=2, le=10_000)
     beta_1: float = Field(default=1e-4, gt=0, lt=1)
     beta_T: float = Field(default=0.02, gt=0, lt=1)
-    t_max: int = Field(default=80, ge=1)  # timesteps above are never trained, and never asked for
+    t_max: int = Field(default=128, ge=1)  # timesteps above are never trained, and never asked for
     steps: int = Field(default=2000, ge=1)
     batch: int = Field(default=16, ge=1)
     optimizer: Literal["muon", "adam"] = "muon"  # Muon for hidden convolutions, Adam for the rest; or Adam alone

@@ -3,12 +3,15 @@
     x0hat = denoise(x_t, t);    x_s = mean(x_t, x0hat) + sigma z;    t = t_purify, .., s after t, .., 0
 
 A sampler takes one step t -> s, in the symbols of its paper. Guidance shifts the mean of x_s. Ancestral
-sampling asks it at x_t, as Algorithm 1 of JCDP has it; DDIM, whose steps are long, asks it at that mean, which
-is the same where steps are short, and leaves no noise of x_t in the result of the last one.
+sampling asks it at x_t, as Algorithm 1 of JCDP has it; DDIM and DPM-Solver++, whose steps are long, ask it at that
+mean, which is the same where steps are short, and leaves no noise of x_t in the result of the last one. Guidance that
+acts on x0hat is part of `denoise` instead.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,8 +29,16 @@ Guidance = Callable[[Tensor, float, Tensor, int], Tensor | float]
 Noise = Callable[[int], Tensor]
 """t -> standard normal noise for the step that leaves t; t = 0 is for the diffusion before the chain."""
 
-Sampler = Callable[[Tensor, Tensor, int, int, Guidance], tuple[Tensor, float]]
-"""x_t, x0hat, t, s, guidance -> mean and standard deviation of x_s."""
+Past = tuple[int, Tensor] | None
+"""t and x0hat of the step before, for those who look back."""
+
+
+class Sampler(Protocol):
+    """One step t -> s: the mean and standard deviation of x_s."""
+
+    def __call__(
+        self, x_t: Tensor, x0hat: Tensor, t: int, s: int, guidance: Guidance, past: Past = None
+    ) -> tuple[Tensor, float]: ...
 
 
 def unguided(x: Tensor, signal: float, x0hat: Tensor, t: int) -> float:
@@ -41,10 +52,23 @@ def timesteps(t_purify: int, steps: int | None = None) -> list[int]:
     return [round(t_purify * (steps - k) / steps) for k in range(steps)]
 
 
+def spread(schedule: Schedule, t_purify: int, steps: int | None, spacing: str) -> list[int]:
+    """`timesteps` for spacing "time"; for "log-snr" evenly spaced in log-SNR, t_purify first and 1 last."""
+    if spacing == "time" or steps in (None, 1):
+        return timesteps(t_purify, steps)
+    log_snr = schedule.log_snr(torch.arange(1, t_purify + 1))
+    wanted = torch.linspace(float(log_snr[-1]), float(log_snr[0]), steps, dtype=torch.float64)
+    times = [t_purify]
+    for k in range(1, steps):  # the nearest, as far as all that follow keep a timestep of their own
+        nearest = int((log_snr - wanted[k]).abs().argmin()) + 1
+        times.append(min(max(nearest, steps - k), times[-1] - 1))
+    return times
+
+
 def ancestral(schedule: Schedule, variance: str = "large") -> Sampler:
     """DDPM (arXiv 2006.11239), eq. 7 for any t -> s; variance "large": beta, "small": the posterior's."""
 
-    def step(x_t: Tensor, x0hat: Tensor, t: int, s: int, guidance: Guidance) -> tuple[Tensor, float]:
+    def step(x_t: Tensor, x0hat: Tensor, t: int, s: int, guidance: Guidance, past: Past = None) -> tuple[Tensor, float]:
         a_t, a_s = _alpha_bars(schedule, t, s)
         beta = 1 - a_t / a_s
         of_x0 = a_s**0.5 * beta / (1 - a_t)
@@ -59,7 +83,7 @@ def ancestral(schedule: Schedule, variance: str = "large") -> Sampler:
 def ddim(schedule: Schedule, eta: float = 0.0) -> Sampler:
     """DDIM (arXiv 2010.02502), eq. 12 and 16; unguided, eta = 1 is ancestral with the small variance."""
 
-    def step(x_t: Tensor, x0hat: Tensor, t: int, s: int, guidance: Guidance) -> tuple[Tensor, float]:
+    def step(x_t: Tensor, x0hat: Tensor, t: int, s: int, guidance: Guidance, past: Past = None) -> tuple[Tensor, float]:
         a_t, a_s = _alpha_bars(schedule, t, s)
         pred_noise = (x_t - a_t**0.5 * x0hat) / (1 - a_t) ** 0.5
         variance = eta**2 * (1 - a_s) / (1 - a_t) * (1 - a_t / a_s)
@@ -69,12 +93,36 @@ def ddim(schedule: Schedule, eta: float = 0.0) -> Sampler:
     return step
 
 
+def dpm(schedule: Schedule) -> Sampler:
+    """DPM-Solver++(2M) (arXiv 2211.01095), Algorithm 2, without noise; the last step returns x0hat.
+
+    lambda, half the log-SNR, goes up by h in a step; x0hat is extrapolated to its middle from the step before.
+    """
+
+    def step(x_t: Tensor, x0hat: Tensor, t: int, s: int, guidance: Guidance, past: Past = None) -> tuple[Tensor, float]:
+        a_t, a_s = _alpha_bars(schedule, t, s)
+        mean, h = x0hat, math.inf
+        if s:
+            h = float(schedule.log_snr(s) - schedule.log_snr(t)) / 2
+            middle = x0hat
+            if past is not None:
+                r = float(schedule.log_snr(t) - schedule.log_snr(past[0])) / 2 / h
+                middle = x0hat + (x0hat - past[1]) / (2 * r)
+            mean = ((1 - a_s) / (1 - a_t)) ** 0.5 * x_t - a_s**0.5 * math.expm1(-h) * middle
+        return mean + guidance(mean, a_s**0.5, x0hat, t), 0.0
+
+    return step
+
+
 def reverse(
     x: Tensor, times: Sequence[int], sampler: Sampler, denoise: Denoise, guidance: Guidance, noise: Noise
 ) -> Tensor:
     """x_t at t = times[0] -> x_0; the last step adds no noise."""
+    past: Past = None
     for t, s in pairwise([*times, 0]):
-        x, sigma = sampler(x, denoise(x, t), t, s, guidance)
+        x0hat = denoise(x, t)
+        x, sigma = sampler(x, x0hat, t, s, guidance, past)
+        past = (t, x0hat)
         if s and sigma:
             x = x + sigma * noise(t)
     return x

@@ -57,6 +57,15 @@ class Schedule:
         sigmas = self.sigma(torch.arange(1, self.T + 1))
         return int((sigmas - sigma).abs().argmin()) + 1
 
+    def t_within(self, sigma: float) -> int:
+        """The largest t = 1..T whose `sigma` is at most this; 1 where none is."""
+        sigmas = self.sigma(torch.arange(1, self.T + 1))
+        return max(1, int((sigmas <= sigma).sum()))
+
+    def log_snr(self, t: int | Tensor) -> Tensor:
+        """log(alpha_bar / (1 - alpha_bar)); infinite at t = 0."""
+        return -2 * self.sigma(t).log()
+
     def q_sample(self, x0: Tensor, t: int | Tensor, noise: Tensor) -> Tensor:
         """x_t from x_0 and standard normal noise (eq. 4)."""
         alpha_bar = self.alpha_bar(t)

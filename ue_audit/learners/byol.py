@@ -1,7 +1,7 @@
-"""BYOL, then a linear probe: an exploiter who needs neither labels nor images to contrast with.
+"""BYOL, then a probe: an exploiter who needs neither labels nor images to contrast with.
 
-The loop, the probe and what differs from the authors' code are in `training.contrastive_fit`; the loss and the networks
-in `training.contrastive`.
+The loop and what differs from the authors' code are in `training.contrastive_fit`, the loss and the networks in
+`training.contrastive`, the probe, and what it is fitted on, in `training.probe`.
 """
 
 from collections.abc import Iterator
@@ -25,9 +25,12 @@ class Config(contrastive_fit.Config):
     `lr_scale` gives BYOL the rate, times the scale of the loss, at which SimCLR was measured.
     """
 
-    epochs: int = Field(24, ge=1)
-    probe_every: int = Field(8, ge=1)
     lr_scale: float = Field(0.2, gt=0)
+
+
+def counters(config: Config) -> str | None:
+    """A victim, unless its views are hardened."""
+    return contrastive_fit.counters("byol", config)
 
 
 def passes(config: Config, images: int) -> float:

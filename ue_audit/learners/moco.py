@@ -1,7 +1,7 @@
-"""MoCo v2, then a linear probe: an exploiter who needs no labels, nor large batches.
+"""MoCo v2, then a probe: an exploiter who needs no labels, nor large batches.
 
-The loop, the probe and what differs from the authors' code are in `training.contrastive_fit`; the loss and the networks
-in `training.contrastive`.
+The loop and what differs from the authors' code are in `training.contrastive_fit`, the loss and the networks in
+`training.contrastive`, the probe, and what it is fitted on, in `training.probe`.
 """
 
 from collections.abc import Iterator
@@ -25,9 +25,12 @@ class Config(contrastive_fit.Config):
     `lr_scale` gives MoCo the product of rate and loss scale at which SimCLR was measured.
     """
 
-    epochs: int = Field(24, ge=1)
-    probe_every: int = Field(8, ge=1)
     lr_scale: float = Field(0.2, gt=0)
+
+
+def counters(config: Config) -> str | None:
+    """A victim, unless its views are hardened."""
+    return contrastive_fit.counters("moco", config)
 
 
 def passes(config: Config, images: int) -> float:

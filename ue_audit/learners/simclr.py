@@ -1,7 +1,7 @@
-"""SimCLR, then a linear probe: an exploiter who needs no labels to learn from images.
+"""SimCLR, then a probe: an exploiter who needs no labels to learn from images.
 
-The loop, the probe and what differs from the authors' code are in `training.contrastive_fit`; the loss and the networks
-in `training.contrastive`.
+The loop and what differs from the authors' code are in `training.contrastive_fit`, the loss and the networks in
+`training.contrastive`, the probe, and what it is fitted on, in `training.probe`.
 """
 
 from collections.abc import Iterator
@@ -27,9 +27,12 @@ class Config(contrastive_fit.Config):
     ResNet-18: after 6 passes `small` has 59 % at `lr_scale` 3, 66 % at 0.3, 72 % at 0.05, 71 % at 0.015.
     """
 
-    epochs: int = Field(24, ge=1)
-    probe_every: int = Field(8, ge=1)
     lr_scale: float = Field(0.05, gt=0)
+
+
+def counters(config: Config) -> str | None:
+    """A victim, unless its views are hardened."""
+    return contrastive_fit.counters("simclr", config)
 
 
 def passes(config: Config, images: int) -> float:

@@ -37,6 +37,8 @@ class Table(NamedTuple):
 
 def label(cell: Mapping[str, Any]) -> str:
     """What a cell was trained on, for people."""
+    if cell["learner_kind"] == "reference":
+        return "the attacker's own images alone"
     countermeasure = cell["countermeasure"] or "countermeasure"
     return {
         "clean": "clean images",
@@ -106,6 +108,7 @@ def countermeasures(report: Report) -> Table:
     rows = [
         (
             str(attack["countermeasure"]) + _on(report, attack) + (" (chosen)" if attack["chosen"] else ""),
+            percent(attack["accuracy"]),
             _estimate(attack["recovery"], ratio, UNDEFINED),
             _estimate(attack["survival"], ratio, UNDEFINED),
             percent(attack["ceiling"]),
@@ -117,13 +120,14 @@ def countermeasures(report: Report) -> Table:
         for attack in report["countermeasures"]
     ]
     headers = (
-        "Countermeasure", "Recovery", "Survival", "Ceiling, %", "Recovery to ceiling",
+        "Countermeasure", "Accuracy, %", "Recovery", "Survival", "Ceiling, %", "Recovery to ceiling",
         "Own cost, points", "Left, points", "Time",
     )  # fmt: skip
     note = (
         "Recovery is the share of the lost accuracy that a countermeasure gives back, survival the rest, each with its "
         "95 % interval. The ceiling is the same countermeasure on clean images: what it costs by itself is set apart "
-        "from the protection that is left. Chosen: the highest accuracy on validation images."
+        "from the protection that is left. Chosen: the highest accuracy on validation images. Time: the prior, the "
+        "purification and one training."
     )
     marked = frozenset(i for i, attack in enumerate(report["countermeasures"]) if attack["chosen"])
     return Table("countermeasures", "What each countermeasure gives back", headers, rows, note=note, marked=marked)
@@ -137,8 +141,8 @@ def settings(report: Report) -> Table:
 
 
 def _on(report: Report, attack: Mapping[str, Any]) -> str:
-    several = len({a["protected"] for a in report["countermeasures"]}) > 1
-    return (f" on {attack['protected']}" if several else "") + learner_suffix(report, attack["learner"])
+    several, victims = (len({a[key] for a in report["countermeasures"]}) > 1 for key in ("protected", "victim"))
+    return (f" on {attack['protected']}" if several else "") + (f", {attack['victim']}" if victims else "")
 
 
 def _estimate(
@@ -189,16 +193,26 @@ def fidelity(report: Report) -> Table:
             _spread(row["ssim"], 3),
             _spread(row["lpips"], 3),
             _spread(row["residual_correlation"], 2),
+            _bands(row),
         )
         for row in report["fidelity"]
     ]
-    headers = ("Images", "Largest change, levels", "PSNR, dB", "SSIM", "LPIPS", "Residual correlation")
+    headers = (
+        "Images", "Largest change, levels", "PSNR, dB", "SSIM", "LPIPS", "Residual correlation", "Low / mid / high",
+    )  # fmt: skip
     note = (
         "Distance to the clean originals: mean over images and, in brackets, 5th and 95th percentile. Residual "
-        "correlation: the share of the protection's noise that is still there; 1 all of it, 0 none. The largest change "
-        "of a purified image is against the image it was made from."
+        "correlation: the share of the protection's noise that is still there; 1 all of it, 0 none. Low, mid and high: "
+        "how what is left (purified minus clean) is spread over frequencies, in thirds up to Nyquist. The largest "
+        "change of a purified image is against the image it was made from."
     )
     return Table("fidelity", "Fidelity", headers, rows, note=note)
+
+
+def _bands(row: Mapping[str, Any]) -> str:
+    """Three shares of one energy."""
+    found = [row[key] for key in ("residual_low", "residual_mid", "residual_high")]
+    return " / ".join(decimal(value["mean"], 2) for value in found) if all(found) else ABSENT
 
 
 def _spread(value: Mapping[str, float | None] | None, digits: int) -> str:

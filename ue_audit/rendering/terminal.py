@@ -182,32 +182,6 @@ def table(sections: Mapping[str, Mapping[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def method_lines(kinds: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Every method with its paper, needs, and of protections budget and cost, as markup."""
-    lines = []
-    for kind, rows in kinds.items():
-        lines.append(f"[bold]{safe(kind)}[/]")
-        for row in rows:
-            needs = f"needs {', '.join(row['needs'])}" if row["needs"] else "needs nothing"
-            facts = [*_budget_and_cost(row), needs]
-            lines += [f"  [bold]{safe(row['name'])}[/]  {safe(row['what'])}", f"    {safe('; '.join(facts))}"]
-            lines.append(f"    {safe(row['paper'])}")
-    return "\n".join(lines)
-
-
-def _budget_and_cost(row: Mapping[str, Any]) -> list[str]:
-    if "budget" not in row:
-        return []
-    limit = row["limit"]
-    amounts = {"linf": f"linf {255 * limit:g}/255", "l2": f"l2 {limit:g} at 32 px", "l0": f"l0 {limit:g} pixels"}
-    passes = ", ".join(f"{name} {count:,.0f}" for name, count in row["passes"].items())
-    free = not any(row["passes"].values())
-    return [
-        amounts.get(row["budget"], "no norm bounds it"),
-        "no network passes" if free else f"network passes an image of 50,000: {passes}",
-    ]
-
-
 def escaped(text: str) -> str:
     """Several lines made safe, each a line of its own."""
     return "\n".join(safe(line) for line in text.split("\n"))

@@ -1,8 +1,10 @@
 """What methods share: networks, training loops, searches for noise.
 
     backbones, fit, augment, rows       classifiers and how they are trained; crops and flips; labels and order
-    views, contrastive, contrastive_fit, probe      learning without labels, and the linear probe behind it
+    views, contrastive, contrastive_fit, probe, knn learning without labels, and the probes behind it
+    supervised_fit, zoo, joined         training with labels; larger networks; the attacker's own images beside others
     surrogate, encoders, pretrained     a classifier of the owner's images; frozen feature extractors by path
+    transfer                            classifiers that start from those
     pgd, noise, cost                    signed steps, tables of noise, what a search will take
     minmin, targeted, alignment         the searches of EMN and AUE; of TAP, AAP, SEP and HYPO; of CP
     kmeans, generator                   the parts of UC

@@ -1,10 +1,12 @@
-"""The classifiers: `resnet18`, the field's CIFAR ResNet-18, and `small`, for laptops. Both take any size.
+"""The classifiers: `resnet18`, the field's CIFAR ResNet-18, `small`, for laptops, and the zoo. All take any size.
 
-Input (B,3,S,S) in [0,1], output logits (B,K). No data set's mean or deviation is taken off first: `resnet18` takes
-pixels as the unlearnable-examples literature does, `small` brings its own whitening, so a change lives in pixels.
+Input (B,3,S,S) in [0,1], output logits (B,K). No data set's mean or deviation is taken off first: `resnet18` and the
+zoo take pixels as the unlearnable-examples literature does, `small` brings its own whitening, so a change lives in
+pixels.
 """
 
 import threading
+from typing import Literal
 
 import torch
 import torchvision
@@ -13,6 +15,10 @@ from torch.nn import functional as F
 
 from ue_audit.config import did_you_mean
 from ue_audit.errors import UsageError
+from ue_audit.training import zoo
+
+Backbone = Literal["small", "thin", "resnet18", "resnet50", "vgg16", "densenet121", "mobilenet_v2", "vit"]
+"""What a learner may train."""
 
 
 def resnet18(classes: int) -> nn.Module:
@@ -76,25 +82,34 @@ def cosines(side: int) -> Tensor:
     return torch.einsum("cr,ui,vj->cuvrij", colour, wave, wave).reshape(-1, 3, side, side).float()
 
 
-def small(classes: int, floor: float = FLOOR) -> nn.Module:
+def small(classes: int, floor: float = FLOOR, width: int = 32) -> nn.Module:
     """A residual net of 16x16, 8x8 and 4x4 cells at 32 px: widths 32, 64, 128; 20 million operations an image.
 
     Pooling is by average throughout: a max-pooled net ignores the faint patterns that shortcuts are made of.
     """
     return nn.Sequential(
         Spectrum(floor),
-        unit(48, 32, size=1),
-        Residual(32),
+        unit(48, width, size=1),
+        Residual(width),
         nn.AvgPool2d(2),
-        unit(32, 64),
-        Residual(64),
+        unit(width, 2 * width),
+        Residual(2 * width),
         nn.AvgPool2d(2),
-        unit(64, 128),
-        Residual(128),
+        unit(2 * width, 4 * width),
+        Residual(4 * width),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(128, classes),
+        nn.Linear(4 * width, classes),
     )
+
+
+def thin(classes: int) -> nn.Module:
+    """`small` of half the width, for learning without labels: untrained, it leaves more to learn.
+
+    A linear probe of its untrained features, fitted on 4 x 500 clean images of CIFAR-10, is right on 62 % of others, of
+    those of `small` on 66 % (n = 2).
+    """
+    return small(classes, width=16)
 
 
 def small_fine(classes: int) -> nn.Module:
@@ -106,7 +121,17 @@ def small_fine(classes: int) -> nn.Module:
     return small(classes, FINE)
 
 
-BACKBONES = {"resnet18": resnet18, "small": small, "small-fine": small_fine}
+BACKBONES = {
+    "resnet18": resnet18,
+    "small": small,
+    "small-fine": small_fine,
+    "thin": thin,
+    "resnet50": zoo.resnet50,
+    "vgg16": zoo.vgg16,
+    "densenet121": zoo.densenet121,
+    "mobilenet_v2": zoo.mobilenet_v2,
+    "vit": zoo.vit,
+}
 INITIALISING = threading.Lock()  # torch draws initial weights from its one global stream; trainings run in threads
 
 
@@ -117,3 +142,11 @@ def build(name: str, classes: int, seed: int) -> nn.Module:
     with INITIALISING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return BACKBONES[name](classes).to(memory_format=torch.channels_last)
+
+
+def headless(network: nn.Module) -> tuple[nn.Module, int]:
+    """A classifier without its last linear layer, and the width of the features that layer read."""
+    name, last = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
+    within, _, leaf = name.rpartition(".")
+    setattr(network.get_submodule(within), leaf, nn.Identity())
+    return network, last.in_features

@@ -16,7 +16,7 @@ the key or target branch, too; the target's own weights never have one.
 
 import copy
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from ue_audit.config import Config
 from ue_audit.tools import substream
 from ue_audit.training import backbones, fit
+from ue_audit.training.backbones import headless
 from ue_audit.training.views import Views, view
 
 Algorithm = Literal["simclr", "moco", "byol"]
@@ -177,14 +178,6 @@ def build(algorithm: Algorithm, backbone: str, seed: int, settings: Settings, im
         if algorithm == "moco":
             return MoCo(online, settings.ema, torch.randn(max(1, min(settings.queue, images // 2)), shape.out))
         return BYOL(online, settings.ema, mlp(shape.out, hidden, shape.out, norm))
-
-
-def headless(network: Any) -> tuple[nn.Module, int]:
-    """A classifier without its last linear layer, and the width of the features that layer read."""
-    if isinstance(network, nn.Sequential):
-        return network[:-1], int(network[-1].in_features)  # type: ignore[arg-type]
-    width, network.fc = network.fc.in_features, nn.Identity()
-    return network, width
 
 
 def mlp(inputs: int, hidden: int, outputs: int, norm: bool) -> nn.Module:

@@ -67,6 +67,11 @@ def load(config: Encoding, data: Any, tools: Tools) -> Encoder:
     if path is None:
         tools.note("encoder", {"kind": kind})
         return Encoder(_own(config, data, tools))
+    return given(config, kind, path, tools)
+
+
+def given(config: Encoding, kind: str, path: Path, tools: Tools) -> Encoder:
+    """The pretrained encoder of that kind, on the device. Raises UsageError, IntegrityError."""
     side = config.encoder_side or pretrained.SIDE
     if side != pretrained.SIDE and not pretrained.ARCHITECTURES[kind].any_side:
         raise UsageError(f"{kind} takes images of {pretrained.SIDE} pixels only, found encoder_side = {side}")

@@ -59,7 +59,7 @@ def precision(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def loss_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy of x (B,3,S,S) in [0,1]."""
+    """Mean cross-entropy of x (B,3,S,S) in [0,1]; y (B,) are classes, (B,K) their shares."""
     with precision(x.device):
         logits = model(x.contiguous(memory_format=torch.channels_last))
     return F.cross_entropy(logits.float(), y)

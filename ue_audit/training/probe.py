@@ -1,12 +1,19 @@
-"""The linear probe: what frozen features h(x) are worth, by a linear classifier fitted on labelled images.
+"""The probe: what frozen features h(x) are worth to a classifier that labelled images are read through.
 
-    min over W, b of  mean_i CE(W h_i + b, y_i) + probe_decay/2 |W|^2
+Which images decides what the answer means (`probe_on`):
+
+    clean     the clean originals of the training set: *optimistic*, the literature's; no attacker has them all
+    training  the training images themselves with their labels, protected where those are: *pessimistic*
+    own       the attacker's own clean labelled images, as many as there are
+
+Linear probes solve  min over W, b of  mean_i CE(W h_i + b, y_i) + probe_decay/2 |W|^2.
 
 `logistic` takes each image once, as it is, standardises every feature and solves the problem by L-BFGS from zero. It
 is convex, so nothing is drawn and the answer is a property of the features; it takes seconds. `sgd` is the protocol of
 the contrastive-poisoning literature: 100 passes of SGD over resized crops and mirrored images, learning rate 1, times
 0.2 after 60, 75 and 90 of 100, no decay, features as they come. Differs from the authors' code: it reports the best of
-the 100 passes on the test images, which no attacker can know; here it is the last. W starts at zero, not drawn.
+the 100 passes on the test images, which no attacker can know; here it is the last. W starts at zero, not drawn. `knn`
+fits nothing: the nearest images vote (`training/knn.py`).
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +28,7 @@ from ue_audit.config import Config
 from ue_audit.errors import UsageError
 from ue_audit.tools import Tools
 from ue_audit.training import fit as loop
-from ue_audit.training import views
+from ue_audit.training import joined, knn, views
 
 BATCH = 500  # images encoded at once
 LBFGS_STEPS = 500  # at most
@@ -33,14 +40,20 @@ SEEN = views.Views.model_validate({})  # of sgd: the crops and mirror images of 
 Encode = Callable[[Tensor], Tensor]  # (B,3,S,S) in [0,1] on the device -> (B,F), in evaluation mode, without gradients
 
 
-class Recipe(Config):
-    """How the probe is fitted. The defaults of `sgd` are the published ones."""
+READING = {"clean": "optimistic", "training": "pessimistic", "own": "own images"}
 
-    probe: Literal["logistic", "sgd"] = "logistic"
+
+class Recipe(Config):
+    """How the probe is fitted, and on what. The defaults of `sgd` and `knn` are the published ones."""
+
+    probe: Literal["logistic", "sgd", "knn"] = "logistic"
+    probe_on: Literal["clean", "training", "own"] = "clean"
     probe_decay: float = Field(1e-3, ge=0)  # of logistic
     probe_epochs: int = Field(100, ge=1)  # of sgd
     probe_lr: float = Field(1.0, gt=0)  # of sgd
     probe_batch: int = Field(512, ge=2)  # of sgd
+    probe_k: int = Field(200, ge=1)  # of knn: neighbours, fewer in a small set
+    probe_temperature: float = Field(0.07, gt=0)  # of knn
 
 
 class Line(NamedTuple):
@@ -52,6 +65,10 @@ class Line(NamedTuple):
 
 def fit(encode: Encode, data: Any, recipe: Recipe, tools: Tools) -> Callable[[Tensor], Tensor]:
     """The classifier x (B,3,S,S) -> logits (B,K) float32 of features of now, fitted on all of `data`."""
+    if recipe.probe == "knn":
+        bank, y = _encoded(encode, data, tools)
+        k = knn.neighbours(recipe.probe_k, len(y), len(data.classes))
+        return lambda x: knn.votes(encode(x.to(tools.device)), bank, y, len(data.classes), k, recipe.probe_temperature)
     if recipe.probe == "sgd":
         line = sgd(encode, data, recipe, tools)
     else:
@@ -59,14 +76,21 @@ def fit(encode: Encode, data: Any, recipe: Recipe, tools: Tools) -> Callable[[Te
     return lambda x: F.linear(encode(x.to(tools.device)), *line)
 
 
-def labelled(data: Any, tools: Tools) -> Any:
-    """The clean labelled images beside `data`, or, with a note, `data` itself. Raises UsageError without classes."""
-    if data.clean is None:
-        tools.note("probe", "fitted on the training images themselves: no clean labelled images were given")
-    images = data if data.clean is None else data.clean
+def labelled(data: Any, recipe: Recipe, tools: Tools) -> Any:
+    """The images the probe is fitted on, with a note that names them. Raises UsageError where they are missing."""
+    if recipe.probe_on == "own":
+        images = joined.own_of(data, "this probe")
+    else:
+        images = data.clean if recipe.probe_on == "clean" else data
+    if images is None:
+        raise UsageError(
+            "an optimistic probe needs the clean originals, none were given",
+            hint="name them, or fit it on the training images themselves: --set probe_on=training",
+        )
     if images.labels is None or len(images.classes) < 2:
         found = "images without classes" if images.labels is None else f"{len(images.classes)} class"
-        raise UsageError(f"a linear probe needs two class folders or more, found {found}")
+        raise UsageError(f"a probe needs two class folders or more, found {found}")
+    tools.note("probe", f"{READING[recipe.probe_on]}: {recipe.probe} on {len(images)} {recipe.probe_on} images")
     return images
 
 

@@ -8,7 +8,7 @@ from a generator named by its epoch and step. An epoch's state is kept only once
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import Field
@@ -25,7 +25,7 @@ SAVE_SECONDS = 60.0
 class Config(loop.Recipe):
     """What every training with labels declares. Defaults are for a laptop and some thousand images."""
 
-    backbone: Literal["small", "resnet18"] = "small"
+    backbone: backbones.Backbone = "small"
     epochs: int = Field(15, ge=1)
     batch: int = Field(64, ge=2)
     lr: float = Field(0.1, gt=0)
@@ -61,8 +61,20 @@ def plain(config: loop.Recipe) -> Learn:
 
 def fit(data: Any, config: Config, tools: Tools, learn: Learn | None = None) -> Iterator[Epoch]:
     """One `Epoch` after each pass over `data`. Raises UsageError without labels or with one class."""
+    return train(network(data, config, tools), data, config, tools, learn)
+
+
+def network(data: Any, config: Config, tools: Tools) -> nn.Module:
+    """The freshly initialised classifier on the device. Raises UsageError without labels or with one class."""
+    labels_of(data)
+    return backbones.build(config.backbone, len(data.classes), substream(tools.seed, "weights")).to(tools.device)
+
+
+def train(
+    model: nn.Module, data: Any, config: loop.Recipe, tools: Tools, learn: Learn | None = None
+) -> Iterator[Epoch]:
+    """As `fit`, of a model on the device."""
     labels, learn = labels_of(data), learn or plain(config)
-    model = backbones.build(config.backbone, len(data.classes), substream(tools.seed, "weights")).to(tools.device)
     optimiser = loop.sgd(model, config)
     per_epoch = len(data) // min(config.batch, len(data))
     step, total = _resume(model, optimiser, tools)

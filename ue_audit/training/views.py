@@ -22,6 +22,7 @@ from ue_audit.config import Config
 
 ASPECT = 4 / 3  # widest crop; the tallest is its inverse, uniform in the logarithm
 TRIES = 10  # boxes drawn per image before the whole image is taken
+HOLE = 0.5  # what is cut out: a middle gray, as good as the mean colour that is 0 behind a normalisation
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601, rounded as in torchvision
 
 
@@ -165,3 +166,28 @@ def turn_hue(x: Tensor, turns: Tensor) -> Tensor:
 
 
 JITTERS = (brighten, contrast, saturate, turn_hue)  # in the order of their fields in `Drawn`
+
+
+# -- what some learners do to a view besides -------------------------------------------------------------------
+
+
+def noisy(x: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
+    """Gaussian noise of that standard deviation on every pixel, cut to [0,1]."""
+    return (x + deviation * torch.randn(x.shape, generator=generator).to(x)).clamp(0, 1)
+
+
+def cut_out(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Every image with a gray square of that share of its side, centred on any of its pixels and cut at the edges."""
+    n, _, tall, wide = x.shape
+    centres = torch.rand(2, n, generator=generator)
+    down, along = (
+        _hole(side, round(share * side), at).to(x.device) for side, at in zip((tall, wide), centres, strict=True)
+    )
+    return torch.where((down[:, :, None] & along[:, None, :])[:, None], HOLE, x)
+
+
+def _hole(side: int, length: int, at: Tensor) -> Tensor:
+    """(B,S): which pixels of an axis lie in a stretch of that length around the pixel at share `at` of the side."""
+    start = (at[:, None] * side).floor() - length // 2
+    steps = torch.arange(side)
+    return (steps >= start) & (steps < start + length)
