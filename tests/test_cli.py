@@ -18,7 +18,8 @@ from ue_audit.settings import MODELS
 pytest_plugins = ("fake_stages",)
 
 COMMANDS = [
-    "protect", "import", "train-prior", "purify", "evaluate", "report", "run", "demo", "detect", "verify", "list", "doctor",
+    "protect", "import", "train-prior", "purify", "evaluate", "report", "run", "demo", "detect", "verify", "list",
+    "doctor",
 ]  # fmt: skip
 HEAVY = ("torch", "torchvision", "lpips", "scipy", "PIL")
 

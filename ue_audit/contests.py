@@ -79,9 +79,17 @@ class Contest:
 
         One that takes images of the attacker's own counts only above what those give alone.
         """
-        alone = self.alone.validation if self.alone else 0.0
-        counting = [pair for pair in self.attacks if not pair[0].takes_own or pair[0].validation > alone]
+        counting = [pair for pair in self.attacks if self.counts(pair[0])]
         return max(counting, key=lambda attack: attack[0].validation, default=None)
+
+    def counts(self, treated: Group) -> bool:
+        """Whether a countermeasure is one: better than the attacker's own images alone, if it takes any."""
+        return self.alone is None or not treated.takes_own or treated.validation > self.alone.validation
+
+    @property
+    def ranked(self) -> list[tuple[Group, Group | None]]:
+        """The countermeasures, the highest accuracy first."""
+        return sorted(self.attacks, key=lambda pair: -pair[0].arm().mean)
 
     def survival(self, reading: str = READING) -> Estimate | None:
         if self.best is None:

@@ -49,7 +49,7 @@ def attack(contest: Contest, treated: Group, ceiling: Group | None, chance: floa
         "learner": treated.learner,
         "victim": contest.protected.learner,
         "countermeasure": treated.attack,
-        "takes_own": treated.takes_own,
+        "counts": contest.counts(treated),
         "folder": treated.folder,
         "chosen": contest.best is not None and contest.best[0] is treated,
         "validation": treated.validation,

@@ -13,8 +13,8 @@ nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 %
                       victim|countermeasure|reference, seeds,
                       accuracies (of each seed, last epoch), accuracy (estimate), spread, last, chosen, peak,
                       validation, images, epochs}]; accuracy null: the cell was not measured
-    countermeasures   [{protected, victim, learner, countermeasure (a purifier, a learner or both, in words), takes_own
-                      (the attacker's own images), folder, chosen (on validation images), accuracy,
+    countermeasures   [{protected, victim, learner, countermeasure (a purifier, a learner or both, in words), counts
+                      (false: no better than the attacker's own images alone), folder, chosen (on validation images), accuracy,
                       recovery, survival, ceiling_recovery (estimates), ceiling, distortion_cost,
                       residual_protection, chance_normalised, undoes, validation, seconds, device,
                       settings (the resolved configuration; guide used: what JCDP took for perceptual)}]
@@ -115,7 +115,7 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
     head = contests.headline(found)
     notes = facts.notes(known)
     setup = _setup(known, groups)
-    attacks = [_attack(known, c, *pair, setup["chance"]) for c in found for pair in _ranked(c)]
+    attacks = [_attack(known, c, *pair, setup["chance"]) for c in found for pair in c.ranked]
     report = {
         "schema": SCHEMA,
         "generator": f"ue-audit {__version__}",
@@ -164,11 +164,6 @@ def _setup(known: Facts, groups: list[Group]) -> dict[str, Any]:
     }
 
 
-def _ranked(contest: Contest) -> list[tuple[Group, Group | None]]:
-    """The countermeasures, the one with the highest accuracy first."""
-    return sorted(contest.attacks, key=lambda pair: -pair[0].arm().mean)
-
-
 def _attack(known: Facts, contest: Contest, treated: Group, ceiling: Group | None, chance: float) -> dict[str, Any]:
     made = known.made.get(treated.folder) if treated.role == "purified" else None
     guide = facts.guide_of(made) if made else None
@@ -183,7 +178,7 @@ def _attack(known: Facts, contest: Contest, treated: Group, ceiling: Group | Non
 
 def _cheapest(attacks: list[dict[str, Any]], known: Facts) -> str | None:
     """The quickest attack that gives back at least half, in words; None where there is none."""
-    won = [attack for attack in attacks if attack["undoes"] and attack["seconds"] is not None]
+    won = [attack for attack in attacks if attack["undoes"] and attack["counts"] and attack["seconds"]]
     if not won:
         return None
     best = min(won, key=lambda attack: attack["seconds"])
