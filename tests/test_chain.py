@@ -302,3 +302,15 @@ def test_a_protection_may_name_its_encoder_and_a_share(tmp_path: Path) -> None:
     assert "--ratio 0.4" in command("protect", second) and f"--encoder {tmp_path / 'w.safetensors'}" in command(
         "protect", second
     )
+
+
+def test_what_the_attacker_has_reaches_the_evaluation(tmp_path: Path) -> None:
+    file = tmp_path / "audit.yaml"
+    file.write_text(
+        "source: {clean: data, raw: raw, own: mine}\n"
+        "evaluation: {learners: [supervised, dilution], encoder: weights.safetensors, cross: true}\n"
+    )
+    asked, _ = audit.load(str(file), {})
+    (evaluation,) = (step.settings for step in chain.steps(asked, Path("out")) if step.stage == "evaluate")
+    assert (evaluation.own, evaluation.encoder) == (tmp_path / "mine", tmp_path / "weights.safetensors")
+    assert evaluation.cross and "--learner dilution" in command("evaluate", evaluation)

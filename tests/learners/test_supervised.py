@@ -87,19 +87,58 @@ AUGMENTATIONS = ("cutout", "mixup", "cutmix", "fast-autoaugment", "displacement"
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_an_augmentation_changes_the_training_repeats_and_makes_it_a_countermeasure(name):
-    config = supervised.Config(epochs=1, batch=8, augmentation=name)
-    plain, once, again = (run(Tools(seed=0), Toy(), c) for c in (QUICK, config, config))
+    short = supervised.Config(epochs=1, batch=8, lr=0.05)
+    config = short.model_copy(update={"augmentation": name})
+    plain, once, again = (run(Tools(seed=0), Toy(each=8), c) for c in (short, config, config))
     assert once[0][1] == again[0][1] and torch.equal(once[0][2], again[0][2])
     assert once[0][1] != plain[0][1]
-    assert supervised.counters(config) == "supervised" and supervised.counters(QUICK) is None
+    assert supervised.counters(config) == "supervised" and supervised.counters(short) is None
 
 
-@pytest.mark.parametrize(("name", "fields"), [("cutout", {"hole": 0.0}), ("mixup", {"mix_probability": 0.0}),
-                                              ("displacement", {"reach": 0.0})])
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("cutout", {"hole": 0.0}), ("mixup", {"mix_probability": 0.0}), ("displacement", {"reach": 0.0})],
+)
 def test_an_augmentation_of_no_strength_is_none(name, fields):
     config = supervised.Config(epochs=1, batch=8, lr=0.05, augmentation=name, **fields)
     plain = supervised.Config(epochs=1, batch=8, lr=0.05)
-    assert run(Tools(seed=0), Toy(), config)[0][1] == run(Tools(seed=0), Toy(), plain)[0][1]
+    losses = [run(Tools(seed=0), Toy(each=8), c)[0][1] for c in (config, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_labels_are_mixed_as_the_images_are(name):
+    """An image of class k is k everywhere, so its mean is the sum of its labels' shares times their classes."""
+    classes = torch.arange(4).repeat(8)
+    x = classes.view(-1, 1, 1, 1).expand(-1, 3, 16, 16).float()
+    config = supervised.Config(augmentation=name, mixes=3)
+    mixed, shares = supervised.augmented(x, classes, config, torch.Generator().manual_seed(0), 4)
+    assert torch.allclose(shares.sum(1), torch.ones(32))
+    assert not torch.equal(mixed, x)
+    if name == "mixup":  # a second box of CutMix may cover the first, and counts as if it covered all alike
+        assert torch.allclose(mixed.mean((1, 2, 3)), shares @ torch.arange(4.0), atol=1e-5)
+
+
+def test_alternating_flips_show_both_sides_in_two_epochs():
+    """Images whose left half is white: the mirrored ones are told by their first column."""
+    data, seen = Toy(), []
+    data.x = torch.zeros_like(data.x)
+    data.x[:, 0, 0, 0] = torch.arange(48) / 48  # tells the images apart, on either side
+    data.x[:, 0, 0, -1] = torch.arange(48) / 48
+    data.x[:, 1, :, :6] = 1
+    config = supervised.Config(epochs=4, batch=8, lr=0.05, crop=0.0, flip_order="alternating")
+
+    def record(model, optimiser, x, y):
+        seen.extend(zip(x[:, 0, 0, 0].tolist(), (x[:, 1, 0, 0] == 0).tolist(), strict=True))
+        return 0.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervised.loop, "train_step", record)
+        run(Tools(seed=0), data, config)
+    epochs = [dict(seen[48 * k : 48 * k + 48]) for k in range(4)]
+    assert len(epochs[0]) == 48 and 12 < sum(epochs[0].values()) < 36
+    assert all(epochs[1][image] == (not mirrored) for image, mirrored in epochs[0].items())
+    assert epochs[2] == epochs[0] and epochs[3] == epochs[1]
 
 
 def test_the_presets_are_named_after_what_they_do():

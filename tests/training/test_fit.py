@@ -1,8 +1,10 @@
 """The loop: schedules by hand, batches that cover a pass, views that differ per image."""
 
+import numpy as np
 import pytest
 import torch
 
+from ue_audit.imagedata import ImageData
 from ue_audit.training import fit
 
 
@@ -51,3 +53,21 @@ def test_steps_divide_the_rate_by_ten_after_each_milestone():
     # of 40 epochs: after 14, 24 and 35, as for targeted poisoning
     rates = [fit.rate(k, 40, recipe(schedule="step")) / 0.8 for k in range(40)]
     assert rates == pytest.approx([1.0] * 14 + [0.1] * 10 + [0.01] * 11 + [0.001] * 5)
+
+
+def test_held_images_are_the_batches_of_the_set_bit_by_bit(monkeypatch):
+    monkeypatch.setattr(fit, "COPIED", 3)
+    pixels = np.arange(8 * 6 * 6 * 3, dtype=np.int64).astype(np.uint8).reshape(8, 6, 6, 3)  # every level
+    data = ImageData(pixels, [str(k) for k in range(8)], (), None)
+    device = torch.device("cpu")
+    for rows in (torch.tensor([5, 0, 5, 7]), torch.tensor([2]), torch.arange(8)):
+        held, plain = fit.hold(pixels, device)(rows), fit.resident(data, device)(rows)
+        assert torch.equal(held, data.batch(rows)) and torch.equal(plain, data.batch(rows))
+        assert held.dtype == torch.float32 and held.is_contiguous()
+
+
+def test_a_given_mirror_replaces_the_drawn_one():
+    x = torch.rand(4, 3, 8, 8)
+    mirror = torch.tensor([True, False, True, False])
+    found = fit.seen(x, recipe(crop=0.0), torch.Generator().manual_seed(0), mirror)
+    assert torch.equal(found, torch.where(mirror.view(-1, 1, 1, 1), x.flip(3), x))

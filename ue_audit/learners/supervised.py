@@ -5,9 +5,12 @@ of them could change how readily shortcuts are learnt. The learner does not know
 protected or purified. With an `augmentation` beside crop and flip it is a countermeasure:
 
     cutout              a hole in every image
-    mixup, cutmix       two images in one, with a probability for every batch
+    mixup, cutmix       two images in one, or three: up to `mixes` times, each with a probability
     fast-autoaugment    one of 493 published pairs of operations before crop and flip, a hole after them
     displacement        every pixel from a place near its own (COIN)
+
+`flip_order: alternating` mirrors each image in every second epoch, a random half of them in the first, so that two
+epochs show both sides of all (Jordan, arXiv 2404.00498).
 """
 
 from collections.abc import Iterator
@@ -21,7 +24,7 @@ from torch.nn import functional as F
 from ue_audit.tools import Epoch, Tools
 from ue_audit.training import displacement, fast_autoaugment, mixing, supervised_fit
 from ue_audit.training import fit as loop
-from ue_audit.training.supervised_fit import Learn, Lot
+from ue_audit.training.supervised_fit import Lot
 
 SOURCE = (
     "He et al., arXiv 1512.03385 (ResNet); the CIFAR stem and recipe of the unlearnable-examples literature; as "
@@ -40,8 +43,10 @@ class Config(supervised_fit.Config):
     augmentation: Literal["none", "cutout", "mixup", "cutmix", "fast-autoaugment", "displacement"] = "none"
     hole: float = Field(0.5, ge=0, le=1)  # share of the side; of cutout, and of fast-autoaugment's last step
     mix_alpha: float = Field(1.0, gt=0)  # of mixup and cutmix: the shares are Beta(alpha, alpha)
-    mix_probability: float = Field(0.5, ge=0, le=1)  # of mixup and cutmix: that a batch is mixed
+    mix_probability: float = Field(0.5, ge=0, le=1)  # of mixup and cutmix: that an image is mixed, each time
+    mixes: int = Field(2, ge=1)  # of mixup and cutmix: how often an image may be mixed with another
     reach: float = Field(2 / 32, ge=0, le=0.5)  # of displacement, share of the side
+    flip_order: Literal["random", "alternating"] = "random"  # by chance every time, or in every second epoch
 
 
 def counters(config: Config) -> str | None:
@@ -56,44 +61,43 @@ def passes(config: Config, images: int) -> float:
 
 def fit(data: Any, config: Config, tools: Tools) -> Iterator[Epoch]:
     """One `Epoch` after each pass over `data`. Raises UsageError without labels or with one class."""
-    mixed = config.augmentation in ("mixup", "cutmix")
-    learn = mixing_step(config, len(data.classes)) if mixed else augmenting_step(config)
+    images = len(supervised_fit.labels_of(data))
+    first = torch.rand(images, generator=tools.generator("mirrored first")) < 0.5  # of alternating flips
+
+    def shown(x: Tensor, lot: Lot) -> Tensor:
+        """x, cropped and mirrored."""
+        alternating = config.flip and config.flip_order == "alternating"
+        mirror = first[lot.rows] ^ bool(lot.epoch % 2) if alternating else None
+        return loop.seen(x, config, lot.generator("views"), mirror)
+
+    def learn(model: torch.nn.Module, optimiser: torch.optim.Optimizer, lot: Lot) -> float:
+        x, dice = lot.x, lot.generator("augmentation")
+        if config.augmentation == "fast-autoaugment":
+            x = fast_autoaugment.apply(x, fast_autoaugment.draw(len(x), dice))
+        x, y = augmented(shown(x, lot), lot.y, config, dice, len(data.classes))
+        return loop.train_step(model, optimiser, x, y)
+
     return supervised_fit.fit(data, config, tools, learn)
 
 
-def augmenting_step(config: Config) -> Learn:
-    """A step on crops and mirror images, and what the augmentation does to each."""
-
-    def learn(model: torch.nn.Module, optimiser: torch.optim.Optimizer, lot: Lot) -> float:
-        return loop.train_step(model, optimiser, seen(lot, config), lot.y)
-
-    return learn
-
-
-def seen(lot: Lot, config: Config) -> Tensor:
-    """The batch as this step sees it."""
-    x, dice = lot.x, lot.generator("augmentation")
-    if config.augmentation == "fast-autoaugment":
-        x = fast_autoaugment.apply(x, fast_autoaugment.draw(len(x), dice))
-    x = loop.seen(x, config, lot.generator("views"))
+def augmented(x: Tensor, y: Tensor, config: Config, dice: torch.Generator, classes: int) -> tuple[Tensor, Tensor]:
+    """What a step learns from crops and mirror images x with classes y (B,): x and y, or y's shares (B,K)."""
     if config.augmentation in ("cutout", "fast-autoaugment"):
-        x = mixing.cutout(x, config.hole, dice)
+        return mixing.cutout(x, config.hole, dice), y
     if config.augmentation == "displacement":
-        x = displacement.displace(x, config.reach, dice)
-    return x
+        return displacement.fetch(x, displacement.draw(x, config.reach, dice)), y
+    if config.augmentation in ("mixup", "cutmix"):
+        return mixed(x, F.one_hot(y, classes).float(), config, dice)
+    return x, y
 
 
-def mixing_step(config: Config, classes: int) -> Learn:
-    """A step on pairs of images: lam CE(., y) + (1 - lam) CE(., y of the partner), as one cross-entropy."""
+def mixed(x: Tensor, y: Tensor, config: Config, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+    """x and y (B,K), each mixed with others up to `mixes` times; shares of y are what is left of each image."""
     mix_two = mixing.mixup if config.augmentation == "mixup" else mixing.cutmix
-
-    def learn(model: torch.nn.Module, optimiser: torch.optim.Optimizer, lot: Lot) -> float:
-        x, dice = loop.seen(lot.x, config, lot.generator("views")), lot.generator("augmentation")
-        if float(torch.rand((), generator=dice)) >= config.mix_probability:
-            return loop.train_step(model, optimiser, x, lot.y)
-        mix = mixing.draw(len(x), config.mix_alpha, dice)
-        x, lam = mix_two(x, mix)
-        y = F.one_hot(lot.y, classes).float()
-        return loop.train_step(model, optimiser, x, torch.lerp(y[mix.partner.to(y.device)], y, lam))
-
-    return learn
+    alone, one_hot = x, y
+    for _ in range(config.mixes):
+        mix = mixing.draw(len(x), config.mix_alpha, config.mix_probability, dice)
+        partner = mix.partner.to(x.device)
+        x, lam = mix_two(x, alone[partner], mix)
+        y = torch.lerp(one_hot[partner], y, lam[:, None])  # cross-entropy is linear in it: the sum over both labels
+    return x, y

@@ -9,16 +9,20 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ue_audit.config import Config
+from ue_audit.imagedata import ImageData
 from ue_audit.tools import Tools
 from ue_audit.training import augment
 
 Schedule = Literal["one-cycle", "cosine", "step", "constant"]
+RESIDENT = 1 / 4  # of a GPU's free memory: as much may be taken by the images of a training
+COPIED = 4096  # images at a time on their way there
 MILESTONES = (0.35, 0.6, 0.875)  # of the steps, after each of which "step" divides the rate by 10
 Generators = Callable[..., torch.Generator]  # names -> a private generator
 
@@ -118,9 +122,32 @@ def train_step(
     return float(loss.detach())
 
 
-def seen(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """x as training sees it: each image cropped and mirrored by its own draw."""
+def seen(x: Tensor, recipe: Recipe, generator: torch.Generator, mirror: Tensor | None = None) -> Tensor:
+    """x as training sees it: each image cropped and mirrored by its own draw, or mirrored where `mirror` (B,) says."""
     pad = round(recipe.crop * x.shape[-1])
     if not pad and not recipe.flip:
         return x
-    return augment.view(x, augment.draw_views(len(x), pad, recipe.flip, generator), pad)
+    views = augment.draw_views(len(x), pad, recipe.flip, generator)
+    return augment.view(x, views if mirror is None else views._replace(mirror=mirror), pad)
+
+
+def resident(data: Any, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """rows -> `data.batch(rows)` on the device, bit by bit.
+
+    Images that fit a GPU are copied there once, as they are stored, and become floats there. On the CPU nothing
+    changes: the images already lie in the memory that the network reads.
+    """
+    if device.type == "cuda" and isinstance(data, ImageData):
+        free, _ = torch.cuda.mem_get_info(device)
+        if data.pixels.nbytes <= RESIDENT * free:
+            return hold(data.pixels, device)
+    return lambda rows: data.batch(rows).to(device)
+
+
+def hold(pixels: np.ndarray, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """rows -> (B,3,S,S) float32 in [0,1] of `pixels` (N,S,S,3) uint8, which are copied to the device."""
+    held = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(pixels), COPIED):
+        held[start : start + COPIED] = torch.tensor(pixels[start : start + COPIED])
+    shades = (torch.arange(256).float() / 255).to(device)  # by table: a GPU divides by a product, to other bits
+    return lambda rows: shades[held[rows.to(device)].int()].permute(0, 3, 1, 2).contiguous()

@@ -78,6 +78,7 @@ def train(
     optimiser = loop.sgd(model, config)
     per_epoch = len(data) // min(config.batch, len(data))
     step, total = _resume(model, optimiser, tools)
+    batch_of = loop.resident(data, tools.device)
 
     def state() -> dict[str, Any]:
         return {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "total": total}
@@ -86,8 +87,8 @@ def train(
         order = list(loop.batches(len(data), config.batch, tools.generator("order", epoch)))
         for rows in order[step - epoch * per_epoch :]:
             optimiser.param_groups[0]["lr"] = loop.rate(step, per_epoch * config.epochs, config)
-            x, y = data.batch(rows).to(tools.device), labels[rows].to(tools.device)
-            total += learn(model, optimiser, Lot(x, y, rows, epoch, step, tools))
+            lot = Lot(batch_of(rows), labels[rows].to(tools.device), rows, epoch, step, tools)
+            total += learn(model, optimiser, lot)
             step += 1
             if step % per_epoch:
                 tools.save("supervised", state, SAVE_SECONDS)
