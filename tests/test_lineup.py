@@ -47,3 +47,8 @@ def test_which_sets_a_learner_takes(name, kind, plain, crossed, tmp_path):
     assert learner.kind == kind
     assert tuple(c.role for c in cells(tmp_path) if learner.takes(c, cross=False)) == plain
     assert tuple(c.role for c in cells(tmp_path) if learner.takes(c, cross=True)) == crossed
+
+
+def test_a_probe_on_own_images_needs_them():
+    plain, own = (lineup.gather(("simclr",), {"flag": {"probe_on": on}})[0] for on in ("clean", "own"))
+    assert "own" in own.needs and "own" not in plain.needs

@@ -53,8 +53,14 @@ class Learner(NamedTuple):
             "learner_method": self.chosen.name,
             "learner_kind": self.kind,
             "counters": self.counters,
-            "needs": list(self.chosen.module.NEEDS),
+            "needs": list(self.needs),
         }
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it needs, as it is set: a probe may be fitted on the attacker's own images."""
+        own = ("own",) if getattr(self.chosen.config, "probe_on", None) == "own" else ()
+        return tuple(dict.fromkeys((*self.chosen.module.NEEDS, *own)))
 
     @property
     def recipe(self) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def enumerate_all(exam: Exam, seeds: int, seed: int) -> Iterator[Training]:
     for number in range(seeds):
         own = substream(seed, "training", number)
         for learner in exam.learners:
-            used = {need: beside[need] for need in learner.chosen.module.NEEDS if need in beside}
+            used = {need: beside[need] for need in learner.needs if need in beside}
             for cell, digest in zip(exam.cells, digests, strict=True):
                 if learner.takes(cell, exam.cross):
                     parts = [__version__, digests[0], digest, held_out, learner.chosen.name, learner.recipe, used, own]

@@ -124,7 +124,7 @@ def test_mocos_algorithm_1():
     f_k = [0.9 * slow + (1 - 0.9) * fast for slow, fast in zip(twin.target.parameters(), f_q, strict=True)]
     queue = torch.cat([k, twin.queue[4:]])  # enqueue the batch in place of the earliest
 
-    assert stepped(model) == pytest.approx(float(loss), rel=1e-4)
+    assert stepped(model) == pytest.approx(loss.item(), rel=1e-4)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.online.parameters(), f_q, strict=True))
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.target.parameters(), f_k, strict=True))
     assert torch.allclose(model.queue, queue, atol=1e-5)
@@ -146,7 +146,7 @@ def test_byols_algorithm_1():
     online = theta[: len(list(twin.online.parameters()))]
     xi = [0.9 * slow + (1 - 0.9) * fast for slow, fast in zip(twin.target.parameters(), online, strict=True)]
 
-    assert stepped(model) == pytest.approx(float(loss), abs=1e-4)
+    assert stepped(model) == pytest.approx(loss.item(), abs=1e-4)
     learnt = [*model.online.parameters(), *model.predictor.parameters()]
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(learnt, theta, strict=True))
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.target.parameters(), xi, strict=True))

@@ -23,7 +23,9 @@ NEEDS = ("labels",)
 class Config(contrastive_fit.Config):
     """Defaults are for a laptop and some thousand images, and **unverified**; `byol-paper` is the literature's victim.
 
-    `lr_scale` gives BYOL the rate, times the scale of the loss, at which SimCLR was measured.
+    At an `lr_scale` of 0.1, these 40 epochs teach the network little from 4 x 500 images of CIFAR-10: 64.0 % by the
+    linear probe, 57.0 by neighbours on a validation set of 400 (n = 1), 62.5 untrained; 94 s of one core of a busy x86
+    CPU. The default gives the rate, times the scale of the loss, at which SimCLR was first measured: not run.
     """
 
     lr_scale: float = Field(0.2, gt=0)

@@ -149,5 +149,5 @@ def hold(pixels: np.ndarray, device: torch.device) -> Callable[[Tensor], Tensor]
     held = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
     for start in range(0, len(pixels), COPIED):
         held[start : start + COPIED] = torch.tensor(pixels[start : start + COPIED])
-    shades = (torch.arange(256).float() / 255).to(device)  # by table: a GPU divides by a product, to other bits
+    shades = (torch.arange(256).float() / 255).to(device)  # CUDA would multiply by 1 / 255, to other bits
     return lambda rows: shades[held[rows.to(device)].int()].permute(0, 3, 1, 2).contiguous()
