@@ -19,7 +19,7 @@ def purified(tmp_path):
             layers={"flag": {"steps": 2, "batch": 4}},
         )
     )
-    return purify.run(PurifySettings(source=source, prior=prior, method="stand_ins.grey", output=tmp_path / "q"))
+    return purify.run(PurifySettings(source=source, prior=prior, method="stand_ins.primed", output=tmp_path / "q"))
 
 
 def test_fidelity_sums_up_what_the_records_hold(purified):
@@ -43,4 +43,4 @@ def test_a_prior_whose_manifest_is_gone_is_unknown(purified, tmp_path):
 def test_the_commands_stand_in_the_order_they_were_run(purified, tmp_path):
     lines = evidence.commands([purified, tmp_path / "p"])
     assert [line.split()[1] for line in lines] == ["protect", "train-prior", "purify"]
-    assert "--set steps=2" in lines[1] and "--method stand_ins.grey" in lines[2]
+    assert "--set steps=2" in lines[1] and "--method stand_ins.primed" in lines[2]

@@ -130,3 +130,13 @@ def test_a_ceiling_takes_the_budget_of_the_set_it_is_like(tmp_path, protected):
 def test_a_plan_shows_what_was_settled(tmp_path, protected):
     plan = purify.plan(budgeted(tmp_path, protected))
     assert f"level {8 / 255}" in plan.notes
+
+
+def test_a_prior_that_is_not_needed_is_no_part_of_it(tmp_path):
+    source = owner(tmp_path / "data")
+    (tmp_path / "prior.ckpt").write_bytes(b"anything")
+    out = purify.run(settings(tmp_path, source, prior=tmp_path / "prior.ckpt"))
+    assert [d.name for d in manifest.read(out).dependencies if d.name == "prior"] == []
+    needy = settings(tmp_path, source, prior=tmp_path / "none.ckpt", method="stand_ins.primed", output=tmp_path / "q")
+    with pytest.raises(ResourceError, match="expected a prior"):
+        purify.run(needy)

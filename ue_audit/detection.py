@@ -118,7 +118,7 @@ def two_layer(pixels: Array, numbers: Array, *, seed: int, device: str) -> dict[
         lot = rows[torch.randint(len(rows), (BATCH,), generator=generator)]
         loss = torch.nn.functional.cross_entropy(scores(x[lot] + shifts).flatten(0, 1), y[lot].repeat(3))
         optimiser.zero_grad()
-        (3 * loss).backward()
+        torch.autograd.backward(3 * loss)
         optimiser.step()
     with torch.no_grad():
         right = scores(x[~learnt].expand(3, -1, -1)).argmax(2) == y[~learnt]
@@ -134,7 +134,8 @@ def coefficients(pixels: Array) -> Array:
     top, left = (max(0, side - TILE) // 2 for side in pixels.shape[1:3])
     tile = pixels[:, top : top + TILE, left : left + TILE].astype(np.float32)
     cosines = _cosines(tile.shape[1])
-    return np.einsum("kh,nhwc,lw->nklc", cosines, tile, cosines, optimize=True)
+    found: Array = np.einsum("kh,nhwc,lw->nklc", cosines, tile, cosines, optimize=True)
+    return found
 
 
 def spectrum(pixels: Array) -> Array:

@@ -68,14 +68,14 @@ def bands(residual: Tensor) -> Tensor:
     squared = (k * width) ** 2 + (l * height) ** 2  # (r H W)², in whole numbers
     above = [BANDS**2 * squared >= (edge * height * width) ** 2 for edge in range(1, BANDS)]
     band = torch.stack(above).sum(0).to(residual.device)  # (H,W): 0, 1, 2
-    found = torch.stack([energy[:, band == number].sum(1) for number in range(BANDS)], 1)
-    return found / found.sum(1, keepdim=True)
+    found: Tensor = torch.stack([energy[:, band == number].sum(1) for number in range(BANDS)], 1)
+    return found.div(found.sum(1, keepdim=True))
 
 
 def _cosines(n: int, like: Tensor) -> Tensor:
     """The orthonormal DCT-II of n values: (n,n) float64, on the device of `like`."""
     k, i = torch.arange(n, dtype=torch.float64).unsqueeze(1), torch.arange(n, dtype=torch.float64)
-    cosines = (2 / n) ** 0.5 * torch.cos(torch.pi * (2 * i + 1) * k / (2 * n))
+    cosines: Tensor = (2 / n) ** 0.5 * torch.cos(torch.pi * (2 * i + 1) * k / (2 * n))
     cosines[0] /= 2**0.5
     return cosines.to(like.device)
 

@@ -79,9 +79,12 @@ def plan(settings: PurifySettings, progress: Progress = SILENT) -> Plan:
 
 
 def _weights(settings: PurifySettings, chosen: methods.Chosen) -> dict[str, Path]:
-    """Where the weights lie that this method names in `WEIGHTS`; a prior that is needed and missing is an error."""
+    """Where the weights lie that this method needs, and LPIPS; a prior that is named and missing is an error.
+
+    A prior that is not needed is left alone: it is no part of what was done, nor of what it cost.
+    """
     found: dict[str, Path] = {}
-    if settings.prior is not None:
+    if settings.prior is not None and "prior" in chosen.module.NEEDS:
         if not settings.prior.is_file():
             raise ResourceError(
                 f"expected a prior, found no file at {settings.prior}",

@@ -14,8 +14,8 @@ nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 %
                       accuracies (of each seed, last epoch), accuracy (estimate), spread, last, chosen, peak,
                       validation, images, epochs}]; accuracy null: the cell was not measured
     countermeasures   [{protected, victim, learner, countermeasure (a purifier, a learner or both, in words), counts
-                      (false: no better than the attacker's own images alone), folder, chosen (on validation images), accuracy,
-                      recovery, survival, ceiling_recovery (estimates), ceiling, distortion_cost,
+                      (false: no better than the attacker's own images alone), folder, chosen (on validation images),
+                      accuracy, recovery, survival, ceiling_recovery (estimates), ceiling, distortion_cost,
                       residual_protection, chance_normalised, undoes, validation, seconds, device,
                       settings (the resolved configuration; guide used: what JCDP took for perceptual)}]
     readings          [{reading: last|chosen|peak, title, clean, protected, purified, survival}]

@@ -11,8 +11,8 @@ What foretells the class and is cheap to say goes into p; what is faint and cost
 labels, and no unprotected image: it is what an attacker can do who has nothing but the protected set.
 
     network   linear: maps of patches and a p of each class, whose optimum is known in closed form and found in seconds
-              (`training/linear_vae.py`). resnet: the published one (`training/vae.py`, preset `dvae-paper`), which
-              takes tens of thousands of steps to code images as well as the linear one does.
+              (`training/linear_vae.py`). resnet: the published kind (`training/vae.py`), trained step by step; by
+              default a small one for laptops, as published in preset `dvae-paper`.
 
 Differs from the authors' code: `code: mean` purifies with mu, not with a draw; levels are rounded, not cut off. Where
 the paper leaves it open, as in their commands: p comes from z (their flag `use_y` turns the features before it off),
@@ -45,6 +45,14 @@ Coder = Callable[[Tensor, Batch, int], tuple[Tensor, Tensor]]  # x on the device
 
 
 class Config(vae.Shape):
+    """Defaults: what undoes the most in seconds. A larger second rate keeps sample-wise noise.
+
+    4 x 500 images of CIFAR-10, `small`, 15 epochs, test accuracy, n = 1 each (1,000 images: +-3 points): OPS 68.6 %,
+    EMN 63.7 %, EMN class-wise 64.6 %, LSP 70.1 %, and 67.4 % is the ceiling, the same done to clean images; 1 s on one
+    core of a 2-core x86 CPU. Rates 1 and 6: OPS 69.6 %, EMN 35.6 %. `network=resnet`: OPS 70.9 %, in 194 s of a core
+    shared with others; its EMN and its ceiling are unmeasured. Settings chosen on other images; 32 px only.
+    """
+
     network: Literal["linear", "resnet"] = "linear"
     rates: tuple[float, float] = (1.0, 3.0)  # kd of the stages: nats per four pixels
     patch: int = Field(4, ge=1)  # of linear: side in pixels

@@ -7,11 +7,12 @@ What many protections add can be told apart by a linear classifier, and what ima
 made of the first. Class-wise changes lose their signal with so few directions; sample-wise ones, and those that no
 linear classifier finds (AR), keep it. Needs the labels, and no unprotected image.
 
-c is the mean image. In the authors' code it is 0 (`around: black`): with no bias the classifier then leans on the mean
-brightness, whose loss turns images dark or odd; theirs stay in memory, of any value, but files hold [0,1], and half
-of all pixels would be clipped. So the directions are gone before clipping, and nearly so after it. Their recipe
-(`solver: sgd`, preset `projection-paper`) has no penalty and stops early; with [0,1] pixels its rate is beyond what is
-stable. Differs otherwise: W starts at 0, and directions it does not use are left alone; batches are shuffled.
+c is the mean image, so that what all images share stays; in the authors' code it is 0 (`around: black`), which does
+about the same. Their recipe (`solver: sgd`, preset `projection-paper`) has no penalty and stops early; a penalty takes
+more of the image, and more of the change. Differs otherwise: x_le is clipped to [0,1], as files need (theirs stays in
+memory), so the directions are gone before clipping, and nearly so after it; W starts at 0 (theirs: at random), its rows
+then add up to 0, and of Q only the K - 1 directions that W uses are taken, where QR would add one of rounding errors;
+batches are shuffled.
 """
 
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from ue_audit.tools import Batch, Tools
 from ue_audit.training import minmin
 from ue_audit.training.rows import in_order
 
-SOURCE = "Sandoval-Segura et al., What Can We Learn from Unlearnable Datasets?, arXiv 2305.19254, section 4.4"
+SOURCE = "Sandoval-Segura et al., What Can We Learn from Unlearnable Datasets?, arXiv 2305.19254, orthogonal projection"
 NEEDS = ("labels",)
 MILESTONES = (0.5, 0.75)  # of the steps of sgd, after each of which its rate is divided by 10
 USED = 1e-5  # a direction counts if W stretches it by this share of what it stretches most
@@ -36,6 +37,14 @@ CHUNK_PIXELS = 2**21  # looked at together by lbfgs; has no effect but on memory
 
 
 class Config(base.Config):
+    """Defaults: the smallest loss of image for which class-wise changes go, at some thousand images.
+
+    4 x 500 images of CIFAR-10, `small`, 15 epochs, test accuracy, n = 1 each (1,000 images: +-3 points): OPS 78.8 %,
+    EMN class-wise 73.1 % (penalty 0.03: 71.3 %), LSP 76.2 %, and 76.5 % is the ceiling, the same done to clean images;
+    2 s on one core of a 2-core x86 CPU. PSNR to clean 34.1, 32.3 and 30.8 dB. Sample-wise changes stay: residual
+    correlation .80 (EMN), .99 (TAP, AR).
+    """
+
     around: Literal["mean", "black"] = "mean"  # c
     penalty: float = Field(0.1, ge=0)
     solver: Literal["lbfgs", "sgd"] = "lbfgs"
