@@ -11,6 +11,9 @@ The map
     protections/ purifiers/ learners/   the methods, one file each; `methods` is their registry and contract
     diffusion/  training/           the prior and its sampler; networks, loops and attacks that methods share
     adopt, pairing                  `import`: a set protected elsewhere, paired with its originals
+    detect, detection               is a set protected at all? probes without originals or training
+    lineup, cells, trainings        who trains in an evaluation, on what, and the trainings
+    contests, findings, verdict     who stands against whom, what came of it, and what that means in words
     change, traits, selection       a change in whole levels, what it is like, which images get one
     distances, scores               per-image distances; accuracies, intervals, recovery, survival, grade
     imagefolder, shards, manifest   the floor: pixels and files, atomic work with resume, manifests and lineage
@@ -25,6 +28,7 @@ Glossary, the same in code, presets, manifests and reports
     C, V, P           accuracy on clean test images after training on clean, protected, purified images
     recovery RR       (P - V) / (C - V): 0 the protection holds, 1 it is undone
     survival S        1 - max RR over the countermeasures tried
+    victim            the learner that takes images as they come;  countermeasure: a purifier, or what hardens the victim
     ceiling           a countermeasure applied to clean images;  noise control: clean + random noise of the same norm
     N B C H W K       images, batch, channels, height, width, classes
 """

@@ -1,8 +1,12 @@
 """What methods share: networks, training loops, searches for noise.
 
     backbones, fit, augment, rows       classifiers and how they are trained; crops and flips; labels and order
-    views, contrastive, contrastive_fit, probe, knn learning without labels, and the probes behind it
+    views, contrastive, contrastive_fit     learning without labels
+    probe, knn                          what frozen features are worth
     supervised_fit, zoo, joined         training with labels; larger networks; the attacker's own images beside others
+    mixing, displacement, plasma        what countermeasures do to a batch: holes and mixes, COIN, UEraser's fractals
+    trivial_augment, fast_autoaugment   drawn operations, and a published policy of them
+    vae, linear_vae                     the networks of D-VAE
     surrogate, encoders, pretrained     a classifier of the owner's images; frozen feature extractors by path
     transfer                            classifiers that start from those
     pgd, noise, cost                    signed steps, tables of noise, what a search will take
