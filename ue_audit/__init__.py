@@ -28,7 +28,7 @@ Glossary, the same in code, presets, manifests and reports
     C, V, P           accuracy on clean test images after training on clean, protected, purified images
     recovery RR       (P - V) / (C - V): 0 the protection holds, 1 it is undone
     survival S        1 - max RR over the countermeasures tried
-    victim            the learner that takes images as they come;  countermeasure: a purifier, or what hardens the victim
+    victim            a learner that takes images as they come;  countermeasure: a purifier, or a hardened learner
     ceiling           a countermeasure applied to clean images;  noise control: clean + random noise of the same norm
     N B C H W K       images, batch, channels, height, width, classes
 """
