@@ -229,9 +229,9 @@ def test_denoising_psnr_of_a_known_error(prior):
 
 
 def test_timesteps_never_trained_are_refused(prior):
-    prior.check_timestep(80)
-    for t in (0, 81):
-        with pytest.raises(UsageError, match=rf"1\.\.80, found t_purify = {t}"):
+    prior.check_timestep(128)
+    for t in (0, 129):
+        with pytest.raises(UsageError, match=rf"1\.\.128, found t_purify = {t}"):
             prior.check_timestep(t)
 
 

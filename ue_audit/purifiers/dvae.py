@@ -80,7 +80,10 @@ def passes(config: Config, images: int) -> float:
 def build(data: Any, config: Config, tools: Tools) -> Callable[[Batch], Tensor]:
     """purify(batch) -> x_le. Raises UsageError without class folders."""
     if data.labels is None or not data.classes:
-        raise UsageError("D-VAE needs one folder per class, found images without classes")
+        raise UsageError(
+            "D-VAE needs one folder per class, found images without classes",
+            hint="put the images of each class into a folder of its own",
+        )
     fitted = _linear if config.network == "linear" else _trained
     first = fitted(0, data, data.batch, config, tools)
     second = fitted(1, data, Stored(data, first, tools), config, tools)

@@ -63,7 +63,10 @@ def passes(config: Config, images: int) -> float:
 def build(data: Any, config: Config, tools: Tools) -> Callable[[Batch], Tensor]:
     """purify(batch) -> x_le. Raises UsageError without two class folders. Too quick to be resumed."""
     if data.labels is None or len(data.classes) < 2:
-        raise UsageError("projection needs two class folders or more, found " + _found(data))
+        raise UsageError(
+            "projection needs two class folders or more, found " + _found(data),
+            hint="put the images of each class into a folder of its own",
+        )
     order = in_order(data)
     centre = torch.zeros(3 * data.size**2) if config.around == "black" else mean_image(data, order)
     solve = by_lbfgs if config.solver == "lbfgs" else by_sgd
