@@ -233,10 +233,10 @@ def test_run_and_run_again(calls: list[tuple[str, Any]], capsys: pytest.CaptureF
     assert set(states) == {"to do"} and not Path("out").exists()
     assert cli.main(words) == 0
     out, err = capsys.readouterr()
-    assert "[1/6] ue-audit protect" in err and "out/data.report" in out
+    assert "[1/8] ue-audit protect" in err and "out/data.report" in out
     files = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
     assert cli.main(words) == 0
-    assert capsys.readouterr().err.count("is up to date") == 5  # the stand-in for the prior always writes anew
+    assert capsys.readouterr().err.count("is up to date") == 7  # the stand-in for the prior always writes anew
     assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == files
     assert cli.main([*words, "--dry-run", "--json"]) == 0
     assert {step["state"] for step in json.loads(capsys.readouterr().out)["steps"]} == {"complete"}
