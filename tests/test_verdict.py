@@ -91,3 +91,10 @@ def test_limits_name_what_was_not_tried() -> None:
     text = " ".join(verdict.limits(only(records), contests.groups(records), {"guide": "prior features"}))
     assert "Adaptive attackers" in text and "near duplicates were not" in text
     assert "prior features, not LPIPS" in text and "supervised" in text
+
+
+def test_a_purifier_that_ran_with_several_seeds_is_named():
+    once = arms(record("purified", "d.emn.jcdp", "jcdp", 0.7), record("purified", "d.emn.ddpm", "ddpm", 0.7))
+    again = arms(record("purified", "d.emn.jcdp", "jcdp", 0.7), record("purified", "d.emn.jcdp.s1", "jcdp", 0.6))
+    said = [" ".join(verdict.limits(only(r), contests.groups(r), {})) for r in (once, again)]
+    assert "each ran with one seed" in said[0] and "jcdp ran with several seeds" in said[1]

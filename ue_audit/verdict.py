@@ -3,6 +3,7 @@
 Never "safe": a protection is broken by something, or survives what was tried.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -208,8 +209,7 @@ def limits(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str,
         + " may learn what these did not.",
         f"Countermeasures: {_listed(sorted(tried)) or 'none'} tried"
         + (f"; not tried of those that ue-audit has: {_listed(untried)}." if untried else "."),
-        "Chance in the countermeasure: each ran with one seed. The intervals hold the spread of training seeds and "
-        "of the test images, not that of purification.",
+        _chance(contest),
         "Duplicates: exact ones were searched, by pixels at the working size; near duplicates were not.",
     ]
     if notes.get("val_from"):
@@ -226,6 +226,17 @@ def limits(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str,
             "change every number here."
         )
     return found
+
+
+def _chance(contest: Contest | None) -> str:
+    """How often each purifier ran, and what that leaves out."""
+    runs = Counter(group.attack for group, _ in contest.attacks) if contest is not None else Counter[str]()
+    again = sorted(name for name, count in runs.items() if count > 1)
+    often = f"{_listed(again)} ran with several seeds, each an attack of its own" if again else "each ran with one seed"
+    return (
+        f"Chance in the countermeasure: {often}. The intervals hold the spread of training seeds and of the test "
+        "images, not that of purification, nor that of crafting."
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
