@@ -8,20 +8,20 @@ from fake_stages import only_document
 from test_detection import labels, maps, pictures, planted, waves
 
 from ue_audit import cli, detect, imagefolder
-from ue_audit.detect import BOUNDS, judge
+from ue_audit.detect import FEW, MANY, bounds_of, judge
 from ue_audit.detection import TREATMENTS, Found
 from ue_audit.errors import InputRefused, UsageError
 from ue_audit.rendering import detected
 from ue_audit.settings import DetectSettings
 
-CLEAN = {name: bound.clean for name, bound in BOUNDS.items()}
+CLEAN = {name: bound.clean for name, bound in MANY.items()}
 KEPT = {"pixels": 1.0, "spectrum": 1.0}
-GONE = {"pixels": BOUNDS["pixels"].clean, "spectrum": BOUNDS["spectrum"].clean}
+GONE = {"pixels": MANY["pixels"].clean, "spectrum": MANY["spectrum"].clean}
 
 
 def figures(*beyond: str, kept: tuple[str, ...] = ()) -> Found:
     """Those of a clean set, but for some probes, and for what a shortcut outlives."""
-    found = CLEAN | {name: BOUNDS[name].bound + 0.01 for name in beyond}
+    found = CLEAN | {name: MANY[name].bound + 0.01 for name in beyond}
     return Found(found, {}, {name: KEPT if name in kept else GONE for name in TREATMENTS if name != "nothing"})
 
 
@@ -36,13 +36,19 @@ def folder(root: Path, pixels: np.ndarray, numbers: np.ndarray) -> Path:
 
 
 def test_bounds_lie_beyond_what_clean_sets_show() -> None:
-    assert all(bound.clean < bound.bound <= 1 for bound in BOUNDS.values())
+    assert list(FEW) == list(MANY) == list(detected.TITLES)
+    assert all(bound.clean < bound.bound < 1 for bounds in (FEW, MANY) for bound in bounds.values())
+
+
+def test_few_images_or_two_classes_have_wider_bounds() -> None:
+    assert bounds_of(2, 5000) is bounds_of(10, 999) is FEW and bounds_of(3, 1000) is MANY
+    assert all(FEW[name].bound >= MANY[name].bound for name in FEW)
 
 
 def test_one_probe_is_likely_and_two_are_a_yes() -> None:
-    assert judge(figures()) == detect.Verdict("no evidence", (), None, False, ())
-    assert judge(figures("fragile")).protected == "likely"
-    assert judge(figures("fragile", "spectrum")).protected == "yes"
+    assert judge(figures(), MANY) == detect.Verdict("no evidence", (), None, False, ())
+    assert judge(figures("fragile"), MANY).protected == "likely"
+    assert judge(figures("fragile", "spectrum"), MANY).protected == "yes"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +64,7 @@ def test_one_probe_is_likely_and_two_are_a_yes() -> None:
 def test_the_kind_and_what_to_try(
     beyond: tuple[str, ...], kept: tuple[str, ...], kind: str, first: tuple[str, ...]
 ) -> None:
-    verdict = judge(figures(*beyond, kept=kept))
+    verdict = judge(figures(*beyond, kept=kept), MANY)
     assert (verdict.kind, verdict.suggestions) == (kind, first)
     assert verdict.coloured == ("colour" in beyond)
 
@@ -74,7 +80,7 @@ def test_a_protected_folder_is_found_and_a_clean_one_is_not(tmp_path: Path) -> N
     found = detect.run(DetectSettings(source=folder(tmp_path / "ue", planted(x, maps(numbers)), numbers), device="cpu"))
     assert (found["protected"], found["kind"]) == ("yes", "class-wise high-frequency")
     assert (found["images"], found["classes"], found["size"]) == (200, 2, 16)
-    assert [row["probe"] for row in found["probes"]] == list(BOUNDS)
+    assert [row["probe"] for row in found["probes"]] == list(FEW)
     assert "class-wise high-frequency" in detected.lines(found)
 
 
