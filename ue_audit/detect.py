@@ -6,9 +6,10 @@ are a yes, one is "likely". No evidence is no proof: what is unrelated to the la
 set whose classes were photographed or compressed differently has shortcuts that nobody put there.
 
 Bounds were set on 173 draws of 2 to 20 classes, 100 to 4,000 images, of CIFAR-10, CIFAR-100 and Oxford Pets. On 100
-fresh draws of the test splits of the first two: yes 0 (95 % interval 0 to 3.6 %), likely 3 (0.6 to 8.5 %). Sets of 2,000
-protected images, one of each: yes for emn, emn_class, remn, sem, aue, tap, ar, ops, cuda, pil, lsp, likely for sep; of six
-cheap methods on other classes 17 of 18 yes, one likely (lsp, 500 images). Of 400 images sem, remn and sep are missed.
+fresh draws of the test splits of the first two: yes 0 (95 % interval 0 to 3.6 %), likely 3 (0.6 to 8.5 %). Sets of
+2,000 protected images, one of each: yes for emn, emn_class, remn, sem, aue, tap, ar, ops, cuda, pil, lsp, likely for
+sep; of six cheap methods on other classes 17 of 18 yes, one likely (lsp, 500 images). Of 400 images sem, remn and sep
+are missed.
 """
 
 from collections.abc import Mapping
