@@ -93,8 +93,7 @@ def _estimate(exam: Exam, todo: list[Training]) -> float:
     """Seconds of all trainings one after the other: the first epoch of the first learner, timed, and every learner's
     passes in proportion."""
     clean, first = exam.cells[0].data, exam.learners[0].chosen
-    weights = {"encoder": exam.encoder} if exam.encoder is not None else {}
-    tools, start = Tools(device=exam.device, weights=weights), time.monotonic()
+    tools, start = Tools(device=exam.device, weights=exam.weights), time.monotonic()
     epoch = next(iter(first.module.fit(clean.with_beside(clean, exam.own), first.config, tools)))
     spent: float = first.module.passes(first.config, len(clean)) * epoch.number / getattr(first.config, "epochs", 1)
     asked: float = sum(t.learner.chosen.module.passes(t.learner.chosen.config, len(clean)) for t in todo)

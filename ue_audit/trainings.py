@@ -45,6 +45,11 @@ class Exam:
     encoder: Path | None = None  # pretrained weights
     cross: bool = False
 
+    @property
+    def weights(self) -> dict[str, Path]:
+        """What `Tools` finds weights by."""
+        return {"encoder": self.encoder} if self.encoder is not None else {}
+
 
 class Training(NamedTuple):
     """One training; `content` is the hash of all that decides its result, `key` names it within its evaluation."""
@@ -137,8 +142,7 @@ def _timed(training: Training, exam: Exam, scratch: Path, bar: _Bar) -> Done:
 def train(training: Training, exam: Exam, scratch: Path, bar: _Bar) -> dict[str, Any]:
     """Fit, test after every epoch, and sum up. What was measured so far outlives a kill beside the learner's state."""
     cell = training.cell
-    weights = {"encoder": exam.encoder} if exam.encoder is not None else {}
-    tools = Tools(device=exam.device, seed=training.seed, work=scratch / training.key, weights=weights)
+    tools = Tools(device=exam.device, seed=training.seed, work=scratch / training.key, weights=exam.weights)
     saved = tools.restore("curve") or {"curve": [], "per_class": {}}
     data = cell.data.with_beside(exam.cells[0].data, exam.own)
     for epoch in training.learner.chosen.module.fit(data, training.learner.chosen.config, tools):

@@ -4,26 +4,11 @@ import pytest
 import torch
 
 from ue_audit.config import load_preset
-from ue_audit.diffusion.prior import Prior, PriorConfig
-from ue_audit.diffusion.unet import Config as Network
-from ue_audit.diffusion.unet import UNet
 from ue_audit.errors import NonFiniteError, ResourceError, UsageError
 from ue_audit.purifiers import ddpm
 from ue_audit.tools import Batch, Tools
 
 DATA = SimpleNamespace(size=8)
-
-
-@pytest.fixture(scope="module")
-def prior_file(tmp_path_factory):
-    """A random network of a few thousand parameters, none of them zero, trained on nothing."""
-    torch.manual_seed(0)
-    network = UNet(Network(channels=8, multipliers=(1, 2), attention=(), groups=4, dropout=0))
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    path = tmp_path_factory.mktemp("prior") / "tiny.ckpt"
-    path.write_bytes(Prior(network, PriorConfig(network=network.config, t_max=100), size=8).to_bytes())
-    return path
 
 
 def batch(n=6, size=8):

@@ -11,11 +11,9 @@ from torch import Tensor
 from ue_audit.config import load_preset
 from ue_audit.diffusion.guidance import perceptual_gradient
 from ue_audit.diffusion.noise import Stream
-from ue_audit.diffusion.prior import Prior, PriorConfig, load_prior
+from ue_audit.diffusion.prior import load_prior
 from ue_audit.diffusion.sampling import ancestral, ddim, denoiser, dpm, reverse, timesteps, unguided
 from ue_audit.diffusion.schedule import Schedule
-from ue_audit.diffusion.unet import Config as Network
-from ue_audit.diffusion.unet import UNet
 from ue_audit.errors import NonFiniteError, ResourceError, UsageError
 from ue_audit.purifiers import ddpm, jcdp
 from ue_audit.tools import Batch, Tools
@@ -37,18 +35,6 @@ class RandomNet:
 
     def embed(self, x):
         return torch.tanh(x.double().flatten(1) @ self.first).to(x.dtype) @ self.second.to(x.dtype)
-
-
-@pytest.fixture(scope="module")
-def prior_file(tmp_path_factory):
-    """A random network of a few thousand parameters, none of them zero, trained on nothing."""
-    torch.manual_seed(0)
-    network = UNet(Network(channels=8, multipliers=(1, 2), attention=(), groups=4, dropout=0))
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    path = tmp_path_factory.mktemp("prior") / "tiny.ckpt"
-    path.write_bytes(Prior(network, PriorConfig(network=network.config, t_max=100), size=8).to_bytes())
-    return path
 
 
 def images(n, seed=1):

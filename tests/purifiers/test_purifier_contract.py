@@ -12,9 +12,6 @@ import pytest
 import torch
 
 from ue_audit import methods
-from ue_audit.diffusion.prior import Prior, PriorConfig
-from ue_audit.diffusion.unet import Config as Network
-from ue_audit.diffusion.unet import UNet
 from ue_audit.errors import UsageError
 from ue_audit.imagedata import ImageData, to_uint8
 from ue_audit.tools import Batch, Tools
@@ -23,6 +20,7 @@ NAMES = methods.names("purifier")
 SEEDED = {"random_noise", "ddpm", "jcdp"}  # methods that draw for each image
 EVERY = pytest.mark.parametrize("name", NAMES)
 IMAGES = 12
+SIZE = 16  # of the prior
 
 
 def quick(name):
@@ -33,18 +31,6 @@ def quick(name):
         found = {}
     fields = methods.load("purifier", name).Config.model_fields
     return ({"precision": "float32"} if "precision" in fields else {}) | found
-
-
-@pytest.fixture(scope="module")
-def prior_file(tmp_path_factory):
-    """A random network of a few thousand parameters, none of them zero, trained on nothing."""
-    torch.manual_seed(0)
-    network = UNet(Network(channels=8, multipliers=(1, 2), attention=(), groups=4, dropout=0))
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    path = tmp_path_factory.mktemp("prior") / "tiny.ckpt"
-    path.write_bytes(Prior(network, PriorConfig(network=network.config, t_max=100), size=16).to_bytes())
-    return path
 
 
 @cache
