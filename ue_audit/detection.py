@@ -133,7 +133,7 @@ def coefficients(pixels: Array) -> Array:
     """The orthonormal DCT of the middle of each image, in levels: (N,T,T,3) float32."""
     top, left = (max(0, side - TILE) // 2 for side in pixels.shape[1:3])
     tile = pixels[:, top : top + TILE, left : left + TILE].astype(np.float32)
-    cosines = _cosines(tile.shape[1])
+    cosines = traits.cosines(tile.shape[1])
     found: Array = np.einsum("kh,nhwc,lw->nklc", cosines, tile, cosines, optimize=True)
     return found
 
@@ -156,13 +156,6 @@ def bands(pixels: Array) -> dict[str, Array]:
     squared = 9 * (k[:, None] ** 2 + k**2)
     band = (squared >= len(k) ** 2).astype(int) + (squared >= (2 * len(k)) ** 2)
     return {name: found[:, band == n].reshape(len(pixels), -1) for n, name in enumerate(("low", "mid", "high"))}
-
-
-def _cosines(n: int) -> Array:
-    k, i = np.arange(n)[:, None], np.arange(n)
-    found: Array = np.sqrt(2 / n) * np.cos(np.pi * (2 * i + 1) * k / (2 * n))
-    found[0] /= np.sqrt(2)
-    return found.astype(np.float32)
 
 
 def class_means(features: Array, numbers: Array, seed: int) -> tuple[float, float]:

@@ -135,17 +135,17 @@ def _energy(delta: Array) -> tuple[float, float]:
     """The energy of a change (its middle, if it is large) at low frequencies, and the whole of it."""
     top, left = (max(0, side - TILE) // 2 for side in delta.shape[:2])
     tile = delta[top : top + TILE, left : left + TILE].astype(np.float32)
-    rows = np.einsum("kh,hwc->kwc", _low_cosines(tile.shape[0]), tile, optimize=True)
-    low = np.einsum("lw,kwc->klc", _low_cosines(tile.shape[1]), rows, optimize=True)
+    down, along = (cosines(side)[: (side + 1) // 2] for side in tile.shape[:2])
+    low = np.einsum("lw,kwc->klc", along, np.einsum("kh,hwc->kwc", down, tile, optimize=True), optimize=True)
     whole = float(np.square(tile, dtype=np.float64).sum())
     return min(float(np.square(low, dtype=np.float64).sum()), whole), whole
 
 
 @lru_cache(maxsize=64)
-def _low_cosines(n: int) -> Array:
-    """The first half of the orthonormal DCT-II of n values: (ceil(n/2), n)."""
-    k, i = np.arange((n + 1) // 2)[:, None], np.arange(n)[None]
-    cosines: Array = np.sqrt(2 / n) * np.cos(np.pi * (2 * i + 1) * k / (2 * n))
-    cosines[0] /= np.sqrt(2)
-    low: Array = cosines.astype(np.float32)
-    return low
+def cosines(n: int) -> Array:
+    """The orthonormal DCT-II of n values: (n, n) float32."""
+    k, i = np.arange(n)[:, None], np.arange(n)[None]
+    found: Array = np.sqrt(2 / n) * np.cos(np.pi * (2 * i + 1) * k / (2 * n))
+    found[0] /= np.sqrt(2)
+    single: Array = found.astype(np.float32)
+    return single

@@ -24,10 +24,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ue_audit import config as base
-from ue_audit.errors import UsageError
 from ue_audit.tools import Batch, Tools
 from ue_audit.training import minmin
-from ue_audit.training.rows import in_order
+from ue_audit.training.rows import in_order, labels_of
 
 SOURCE = "Sandoval-Segura et al., What Can We Learn from Unlearnable Datasets?, arXiv 2305.19254, orthogonal projection"
 NEEDS = ("labels",)
@@ -62,11 +61,7 @@ def passes(config: Config, images: int) -> float:
 
 def build(data: Any, config: Config, tools: Tools) -> Callable[[Batch], Tensor]:
     """purify(batch) -> x_le. Raises UsageError without two class folders. Too quick to be resumed."""
-    if data.labels is None or len(data.classes) < 2:
-        raise UsageError(
-            "projection needs two class folders or more, found " + _found(data),
-            hint="put the images of each class into a folder of its own",
-        )
+    labels_of(data, "projection")
     order = in_order(data)
     centre = torch.zeros(3 * data.size**2) if config.around == "black" else mean_image(data, order)
     solve = by_lbfgs if config.solver == "lbfgs" else by_sgd
@@ -147,7 +142,3 @@ def by_sgd(data: Any, order: Tensor, centre: Tensor, config: Config, tools: Tool
 
 def _chunks(data: Any, order: Tensor) -> tuple[Tensor, ...]:
     return torch.split(order, max(1, CHUNK_PIXELS // data.size**2))
-
-
-def _found(data: Any) -> str:
-    return "images without class folders" if data.labels is None else f"{len(data.classes)} class"

@@ -8,12 +8,12 @@ from torch import Tensor
 from ue_audit.errors import UsageError
 
 
-def labels_of(data: Any) -> Tensor:
-    """The labels, or UsageError where there is nothing to tell apart."""
+def labels_of(data: Any, method: str = "this protection") -> Tensor:
+    """The labels, or UsageError where there is nothing for `method` to tell apart."""
     if data.labels is None or len(data.classes) < 2:
         found = "images without class folders" if data.labels is None else f"{len(data.classes)} class"
         raise UsageError(
-            f"this protection needs two class folders or more, found {found}",
+            f"{method} needs two class folders or more, found {found}",
             hint="put the images of each class into a folder of its own",
         )
     return data.labels  # type: ignore[no-any-return]
