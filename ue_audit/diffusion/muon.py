@@ -8,7 +8,6 @@ embeddings are left to Adam. On short runs it reaches Adam's loss in about half 
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,26 +25,37 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._move(weight, self.state[weight], group["lr"], group["momentum"])
+            for weights in _of_one_shape(w for w in group["params"] if w.grad is not None):
+                self._move(weights, group["lr"], group["momentum"])
 
-    def _move(self, weight: Tensor, state: dict[str, Any], lr: float, momentum: float) -> None:
-        average = state.setdefault("momentum", torch.zeros_like(weight))
-        average.mul_(momentum).add_(weight.grad)
-        update = weight.grad.add(average, alpha=momentum).flatten(1)  # type: ignore[union-attr]
-        rows, columns = update.shape
+    def _move(self, weights: list[Tensor], lr: float, momentum: float) -> None:
+        """Matrices of one shape take their step together: a GPU waits for launches, not for arithmetic."""
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        averages = [self.state[w].setdefault("momentum", torch.zeros_like(w)) for w in weights]
+        torch._foreach_mul_(averages, momentum)
+        torch._foreach_add_(averages, gradients)
+        updates = torch.stack(torch._foreach_add(gradients, averages, alpha=momentum)).flatten(2)
+        rows, columns = updates.shape[1:]
         scale = max(1.0, rows / columns) ** 0.5
-        weight.add_(orthogonal(update).reshape(weight.shape), alpha=-lr * scale)
+        moves = orthogonal(updates).reshape(-1, *weights[0].shape).unbind()
+        torch._foreach_add_(weights, moves, alpha=-lr * scale)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """`matrix` with its singular values brought near one (0.7 to 1.2), by Newton-Schulz iteration."""
+def _of_one_shape(weights: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Those that move together; on a CPU each by itself, which is a tenth faster there."""
+    shapes: dict[object, list[Tensor]] = {}
+    for weight in weights:
+        shapes.setdefault(weight if weight.device.type == "cpu" else weight.shape, []).append(weight)
+    return list(shapes.values())
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """(..,R,C) with all singular values brought near one (0.7 to 1.2), by Newton-Schulz iteration."""
     a, b, c = QUINTIC
-    tall = matrix.shape[0] > matrix.shape[1]
-    x: Tensor = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x: Tensor = matrices.mT if tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return x.mT if tall else x
