@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from ue_audit import manifest
 from ue_audit.errors import UsageError
@@ -197,6 +198,7 @@ def provenance(facts: Facts) -> list[dict[str, Any]]:
 def _origin(name: str, made: Manifest | None, digest: str) -> dict[str, Any]:
     return {
         "name": name,
+        "parents": list(dict.fromkeys(PurePosixPath(unquote(d.uri)).name for d in made.dependencies)) if made else [],
         "stage": made.stage if made else "the owner's images",
         "method": made.method if made else "",
         "digest": digest[:DIGITS],

@@ -23,7 +23,8 @@ nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 %
     per_class         [{class, clean, protected, purified, survival}]
     fidelity          [{folder, linf, psnr, ssim, lpips, residual_correlation: {mean, p5, p95}}]
     prior             {name, images, start, seconds, figures, overlap: {"test ∩ prior": exact duplicates}}
-    sheet             {file, columns, rows, tile, alt, caption};  limits, commands, provenance
+    sheet             {file, columns, rows, tile, alt, caption};  limits, commands
+    provenance        [{name, parents (names), stage, method, digest (12 digits), seconds}]
 """
 
 import hashlib

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from ue_audit.rendering import charts, figures
+from ue_audit.rendering import charts, figures, graph
 from ue_audit.rendering.sheet import GAP
 from ue_audit.rendering.tables import all_tables
 from ue_audit.rendering.text import plain
@@ -26,6 +26,8 @@ def render(report: Mapping[str, Any], sheet: bytes | None = None) -> str:
         strips={"accuracies": charts.accuracy_strips(report), "countermeasures": charts.survival_strips(report)},
         scale=charts.survival_scale(report),
         curves=charts.curves(report),
+        graph=graph.graph(report),
+        box=(graph.WIDTH, graph.HEIGHT),
         sheet=base64.b64encode(sheet).decode("ascii") if sheet and report["sheet"] else None,
         states=STATES,
         figures=figures,

@@ -245,9 +245,15 @@ def _made_in(row: Mapping[str, Any]) -> str:
 
 def provenance(report: Report) -> Table:
     rows = [
-        (row["name"], f"{row['stage']} {row['method']}".strip(), row["digest"], _made_in(row))
+        (
+            row["name"],
+            f"{row['stage']} {row['method']}".strip(),
+            ", ".join(row["parents"]) or "–",
+            row["digest"],
+            _made_in(row) or "–",
+        )
         for row in report["provenance"]
     ]
-    headers = ("Folder or file", "Made by", "Digest", "Time")
+    headers = ("Folder or file", "Made by", "From", "Digest", "Time")
     note = "Digests are the first 12 digits of the tree digest (sha256). Check all of it: ue-audit verify --chain"
     return Table("provenance", "Where everything comes from", headers, rows, figures=False, note=note)
