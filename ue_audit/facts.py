@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from ue_audit import manifest
+from ue_audit import attacker, manifest
 from ue_audit.errors import UsageError
 from ue_audit.manifest import Manifest
 from ue_audit.settings import MODELS, base_name, command
@@ -26,6 +26,7 @@ class Facts:
     digests: dict[str, str] = field(default_factory=dict)  # of the folders, as they were evaluated
     made: dict[str, Manifest] = field(default_factory=dict)  # those with a manifest
     priors: dict[str, Manifest] = field(default_factory=dict)  # purified folder -> its prior
+    starts: dict[str, Manifest] = field(default_factory=dict)  # purified folder -> what its prior was fine-tuned from
     replaced: tuple[str, ...] = ()  # folders made anew after the evaluation
     commands: tuple[str, ...] = ()
 
@@ -43,19 +44,42 @@ class Facts:
         """How each folder with a manifest was made: the resolved configuration of its method."""
         return {name: m.config for name, m in self.made.items()}
 
-    def seconds(self, folder: str | None, trainings: Iterable[Mapping[str, Any]]) -> float | None:
-        """What a countermeasure took: its prior, the purification that made `folder`, and one training.
-
-        None where the time of a training was not kept.
-        """
+    def training_seconds(self, trainings: Iterable[Mapping[str, Any]]) -> float | None:
+        """The mean time of these trainings; None where none was kept."""
         kept = self.evaluation.run.measures.get("training seconds", {})
         took = [kept[record["key"]] for record in trainings if record["key"] in kept]
-        made, prior = (self.made.get(folder), self.priors.get(folder)) if folder else (None, None)
-        before = sum(m.run.seconds for m in (made, prior) if m is not None)
-        return before + sum(took) / len(took) if took else (before or None)
+        return sum(took) / len(took) if took else None
+
+    def purifying_seconds(self, folder: str) -> float | None:
+        """What the purifier took to make `folder`, without the measuring where that was kept apart."""
+        made = self.made.get(folder)
+        return None if made is None else float(made.run.measures.get("purifying seconds", made.run.seconds))
+
+    def seconds(self, folder: str | None, trainings: Iterable[Mapping[str, Any]]) -> float | None:
+        """What a countermeasure took, as far as it is known: its prior, the purification that made `folder`, and one
+        training."""
+        prior = self.priors.get(folder) if folder else None
+        before = (prior.run.seconds if prior else 0.0) + ((self.purifying_seconds(folder) if folder else None) or 0.0)
+        took = self.training_seconds(trainings)
+        return before + took if took is not None else (before or None)
 
     def device(self, folder: str) -> str:
         return self.made[folder].run.device if folder in self.made else ""
+
+    def alike(self, folder: str) -> list[str]:
+        """The folders purified from the same set by the same method, settings and prior, one for each seed."""
+        made = self.made.get(folder)
+        if made is None or made.stage != "purify":
+            return []
+        found: dict[int | None, str] = {made.seed: folder}
+        for name, other in self.made.items():
+            if other.stage == "purify" and self._recipe(name) == self._recipe(folder):
+                found.setdefault(other.seed, name)
+        return list(found.values())
+
+    def _recipe(self, folder: str) -> tuple[Any, ...]:
+        made, prior = self.made[folder], self.priors.get(folder)
+        return made.method, made.config, self.parents.get(folder), prior.sha256 if prior else None
 
 
 def gather(path: Path) -> Facts:
@@ -69,6 +93,7 @@ def gather(path: Path) -> Facts:
     places = [(manifest.locate(path, dependency), dependency) for dependency in m.dependencies]
     made = {place.name: found for place, _ in places if place.exists() and (found := manifest.find(place))}
     folders = {place.name: place for place, _ in places}
+    priors = {name: own for name, m in made.items() if (own := _prior(folders[name], m)) is not None}
     digests = {place.name: next(iter(dependency.digest.values()), "") for place, dependency in places}
     return Facts(
         title=base_name(path).removesuffix(".eval"),
@@ -77,18 +102,28 @@ def gather(path: Path) -> Facts:
         folders=folders,
         digests=digests,
         made=made,
-        priors={name: prior for name, m in made.items() if (prior := _prior(folders[name], m)) is not None},
+        priors={name: prior for name, (_, prior) in priors.items()},
+        starts={name: start[1] for name, own in priors.items() if (start := _parent(*own, "start")) is not None},
         replaced=tuple(name for name, m in made.items() if digests[name] != m.tree),
         commands=tuple(_commands(m)),
     )
 
 
-def _prior(folder: Path, made: Manifest) -> Manifest | None:
-    dependency = made.dependency("prior")
+def _prior(folder: Path, made: Manifest) -> tuple[Path, Manifest] | None:
+    """The prior that a purified folder was made with, where the purifier needed it."""
+    if made.dependency("prior") is None or "prior" not in attacker.needs(made):
+        return None
+    return _parent(folder, made, "prior")
+
+
+def _parent(output: Path, made: Manifest, name: str) -> tuple[Path, Manifest] | None:
+    """A file that an output was made with, and its manifest; None where it has none or is another one by now."""
+    dependency = made.dependency(name)
     if dependency is None:
         return None
-    place = manifest.locate(folder, dependency)
-    return manifest.find(place) if place.exists() else None
+    place = manifest.locate(output, dependency)
+    found = manifest.find(place) if place.exists() else None
+    return (place, found) if found is not None and found.sha256 == dependency.digest.get("sha256") else None
 
 
 def _commands(evaluation: Manifest) -> Iterator[str]:

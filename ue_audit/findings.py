@@ -1,9 +1,11 @@
 """What the contests of an evaluation say, as JSON: cells, recoveries, curves, classes. No files, no torch."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from ue_audit import scores
-from ue_audit.contests import Contest, Group
+from ue_audit.contests import ROLES, Contest, Group
 from ue_audit.scores import Estimate
 
 READINGS = {
@@ -36,6 +38,27 @@ def cell(group: Group) -> dict[str, Any]:
         "images": group.records[0]["images"],
         "epochs": group.records[0]["epochs"],
     }
+
+
+def cells(groups: Sequence[Group], found: Sequence[Contest]) -> list[dict[str, Any]]:
+    """Every measured cell, and a row of nulls for each that an audit needs and nobody measured."""
+    rows = [cell(group) for group in groups]
+    for contest in found:
+        learner, protected = contest.protected.learner, contest.protected.folder
+        if contest.noise is None:
+            rows.append(_missing("noise", protected, None, learner))
+        if not contest.attacks:
+            rows.append(_missing("purified", protected, None, learner))
+        lacking = {(str(g.countermeasure), g.learner) for g, c in contest.attacks if c is None and g.role == "purified"}
+        rows += [_missing("ceiling", protected, *pair) for pair in sorted(lacking)]
+    return sorted(rows, key=lambda c: (c["learner"], ROLES.index(c["role"])))
+
+
+def _missing(role: str, folder: str, countermeasure: str | None, learner: str) -> dict[str, Any]:
+    empty = dict.fromkeys(("accuracy", "spread", *READINGS, "validation", "images", "epochs"))
+    row = {"role": role, "folder": folder, "countermeasure": countermeasure, "learner": learner}
+    row["learner_kind"] = "victim"  # or one that hardens it: it trained, only this set is missing
+    return row | {"seeds": 0, "accuracies": []} | empty
 
 
 def attack(contest: Contest, treated: Group, ceiling: Group | None, chance: float) -> dict[str, Any]:
@@ -79,6 +102,49 @@ def readings(contest: Contest) -> list[dict[str, Any]]:
         }
         for name, title in READINGS.items()
     ]
+
+
+def uncertainty(contest: Contest, repeats: Sequence[Group]) -> dict[str, Any] | None:
+    """Where the doubt about the chosen attack comes from: test images, training seeds, and the seed of purification,
+    of which `repeats` are the runs. None where no attack was measured."""
+    if contest.best is None:
+        return None
+    best = contest.best[0]
+    arms = (contest.clean.arm(), contest.protected.arm(), best.arm())
+    sampling = [scores.sampling_error(arm) for arm in arms]
+    spreads = [arm.spread for arm in arms]
+    of_means = [None if arm.spread is None else arm.spread / math.sqrt(arm.seeds) for arm in arms]
+    sources = [
+        _source("test", arms[0].n_test, sampling, _in_recovery(arms, sampling)),
+        _source("training", contest.seeds, spreads, _in_recovery(arms, of_means)),
+    ]
+    if best.role == "purified":
+        between = scores.between_runs([group.arm() for group in repeats])
+        alone = between[1] if between else None
+        sources.append(
+            _source("purification", len(repeats), [None, None, alone], _in_recovery(arms, [0.0, 0.0, alone]))
+            | {"between_runs": between[0] if between else None}
+        )
+    return {
+        "protected": contest.protected.folder,
+        "victim": contest.protected.learner,
+        "countermeasure": best.attack,
+        "folder": best.folder,
+        "sources": sources,
+    }
+
+
+def _source(name: str, n: int, errors: Sequence[float | None], recovery: float | None) -> dict[str, Any]:
+    clean, protected, treated = errors
+    return {"source": name, "n": n, "clean": clean, "protected": protected, "treated": treated, "recovery": recovery}
+
+
+def _in_recovery(arms: Sequence[scores.Arm], errors: Sequence[float | None]) -> float | None:
+    clean, protected, treated = (arm.mean for arm in arms)
+    known = [error for error in errors if error is not None]
+    if len(known) < len(arms):
+        return None
+    return scores.recovery_error(clean, protected, treated, (known[0], known[1], known[2]))
 
 
 def early_stopping(contest: Contest) -> float | None:

@@ -54,6 +54,7 @@ class Learner(NamedTuple):
             "learner_kind": self.kind,
             "counters": self.counters,
             "needs": list(self.needs),
+            "knows": methods.knows(self.chosen),
         }
 
     @property

@@ -15,11 +15,11 @@ A protection also declares `BUDGET` ("linf", "l2", "l0" or "none"). Where its ch
 optional. A learner is a victim, or a countermeasure: then `counters(config)` names the victim that it hardens.
 
 A purifier may complete its settings: `settle(config, tools) -> config`, before images are read. If what it finds
-depends on the budget of the protection, `tools.eps`, `follows_eps(config)` says so.
+depends on the budget of the protection, `tools.eps`, `follows_eps(config)` says so. Purifiers are chained by `+`:
+`median+jcdp` is a purifier too, with one field of settings for each link.
 
-A purifier that leaves settings open has `settle(config, tools)`, which returns the configuration with them known, and
-`follows_eps(config)`, whether the budget of the protection decides. Purifiers are chained by `+`: `median+jcdp` is a
-purifier too, with one field of settings for each link.
+An attacker's knowledge of the protection is part of its price. A purifier or learner that was fitted to a protection
+declares `KNOWS`, one of KNOWLEDGE; without it, one that follows a known eps knows the budget, any other nothing.
 """
 
 import importlib
@@ -37,6 +37,7 @@ ENTRY = {"protection": "generate", "purifier": "build", "learner": "fit"}
 STAGE = {"protection": "protect", "purifier": "purify", "learner": "evaluate"}
 BUDGETS = ("linf", "l2", "l0", "none")
 NEEDS = ("labels", "encoder", "prior", "own")
+KNOWLEDGE = ("nothing", "budget", "method")  # of the protection, from little to much
 
 
 def names(kind: str) -> list[str]:
@@ -50,6 +51,7 @@ def load(kind: str, name: str) -> ModuleType:
     if "+" in name:
         modules = {field: load(kind, choose(kind, link)[0]) for field, link in links(kind, name).items()}
         chained: ModuleType = importlib.import_module("ue_audit.purifiers._chained").chain(name, modules)
+        vars(chained)["KNOWS"] = most_known(*(getattr(link, "KNOWS", KNOWLEDGE[0]) for link in modules.values()))
         return chained
     if "." in name:
         return _checked(_foreign(name), kind, name)
@@ -125,6 +127,18 @@ def counters(chosen: Chosen) -> str | None:
     return None if found is None else found(chosen.config)
 
 
+def knows(chosen: Chosen, eps: float | None = None) -> str:
+    """What an attacker knows of the protection, of KNOWLEDGE; `eps` is the budget that the method was told, if any."""
+    follows = getattr(chosen.module, "follows_eps", None)
+    told = "budget" if eps is not None and follows is not None and follows(chosen.config) else "nothing"
+    return most_known(told, getattr(chosen.module, "KNOWS", "nothing"))
+
+
+def most_known(*known: str) -> str:
+    """The most of several items of KNOWLEDGE; of none, nothing."""
+    return max(known, key=KNOWLEDGE.index, default=KNOWLEDGE[0])
+
+
 def _foreign(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
@@ -142,6 +156,8 @@ def _checked(module: ModuleType, kind: str, name: str) -> ModuleType:
         missing.append("NEEDS")
     if kind == "protection" and getattr(module, "BUDGET", None) not in BUDGETS:
         missing.append("BUDGET")
+    if getattr(module, "KNOWS", KNOWLEDGE[0]) not in KNOWLEDGE:
+        missing.append("KNOWS")
     if missing:
         raise UsageError(f"{name!r} is no {kind}: it lacks {', '.join(missing)}")
     return module

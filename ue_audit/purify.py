@@ -18,6 +18,7 @@ from ue_audit.imagefolder import ImageData, Intake, to_float, to_uint8
 from ue_audit.progress import SILENT, Progress
 from ue_audit.settings import Plan, PurifySettings
 from ue_audit.statement import Manifest, RunDetails, statement
+from ue_audit.stopwatch import Stopwatch
 from ue_audit.tools import Batch, Tools, pick_device
 from ue_audit.training import perceptual
 
@@ -36,6 +37,7 @@ def run(settings: PurifySettings, progress: Progress = SILENT) -> Path:
     device, weights = pick_device(settings.device), _weights(settings, chosen)
     known: dict[str, Any] = {"device": device, "seed": settings.seed, "weights": weights}
     known["eps"] = _eps(settings, source)
+    attacker = {"needs": list(chosen.module.NEEDS), "knows": methods.knows(chosen, known["eps"])}
     chosen, notes = _settled(chosen, Tools(**known))
     room = imagefolder.spill(settings.cache or output.parent)
     taken = imagefolder.take_in(source, settings, flat=None, array=room, progress=progress)
@@ -45,11 +47,12 @@ def run(settings: PurifySettings, progress: Progress = SILENT) -> Path:
         progress.say(f"{output} is up to date")
         return output
     tools = Tools(**known, work=work.scratch, progress=progress)
-    tools.notes |= notes
-    purify = chosen.module.build(taken.data, chosen.config, tools)
+    tools.notes |= notes | {"attacker": attacker}
+    with (watch := Stopwatch(Tools(work=work.scratch), "purifying")):
+        purify = chosen.module.build(taken.data, chosen.config, tools)
     measure = Measure(settings.clean, source, taken.data, weights.get("lpips"), device)
-    _write(work, taken, purify, measure, progress)
-    return work.seal(lambda records: _statement(settings, chosen, source, taken, records, tools, weights))
+    _write(work, taken, purify, measure, progress, watch)
+    return work.seal(lambda records: _statement(settings, chosen, source, taken, records, tools, weights, watch))
 
 
 def plan(settings: PurifySettings, progress: Progress = SILENT) -> Plan:
@@ -152,7 +155,9 @@ def _batch(data: ImageData, rows: range) -> Batch:
     return Batch(data.batch(index), labels, index, [data.keys[row] for row in rows])
 
 
-def _write(work: shards.Work, taken: Intake, purify: Purify, measure: Measure, progress: Progress) -> None:
+def _write(
+    work: shards.Work, taken: Intake, purify: Purify, measure: Measure, progress: Progress, watch: Stopwatch
+) -> None:
     listed, outputs = shards.plan(len(taken.data), taken.data.size**2), taken.outputs()
     if work.done:
         progress.say(f"{len(work.done)}/{len(listed)} shards done, resuming")
@@ -160,8 +165,10 @@ def _write(work: shards.Work, taken: Intake, purify: Purify, measure: Measure, p
     for number, rows in enumerate(listed):
         if str(number) not in work.done:
             batch = _batch(taken.data, rows)
-            x_le = purify(batch)
-            if not torch.isfinite(x_le).all():
+            with watch:
+                x_le = purify(batch)
+                finite = torch.isfinite(x_le).all().item()  # waits for a GPU
+            if not finite:
                 raise NonFiniteError(f"the purifier gave NaN or infinity in rows {rows.start} to {rows.stop - 1}")
             pixels = to_uint8(x_le)
             files, records = {}, []
@@ -192,6 +199,7 @@ def _statement(
     records: list[dict[str, Any]],
     tools: Tools,
     weights: dict[str, Path],
+    watch: Stopwatch,
 ) -> Manifest:
     output = settings.place()
     return statement(
@@ -206,7 +214,7 @@ def _statement(
         warnings=[*tools.notes.pop("warnings", []), *taken.warnings()],
         summary={"images purified": len(records)} | _means(records),
         next=f"ue-audit evaluate {source} {output}",
-        run=RunDetails(device=str(tools.device)),
+        run=RunDetails(device=str(tools.device), measures={"purifying seconds": round(watch.seconds, 3)}),
     )
 
 

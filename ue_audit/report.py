@@ -9,6 +9,13 @@ nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 %
     checks            [{name, state: ok|warn|fail|unknown, text}], the worst first;  warnings of the stages
     setup             images, classes, chance, n_test, n_val, seeds, reading, learners [{name, epochs, recipe}]
     audits            one verdict per protected set and learner, as `verdict`, with protected and learner
+    prices            one price list per protected set and victim: [{protected, victim, sentence, attackers: [{
+                      countermeasure, folder, learner, counts, chosen, undoes, recovery, ceiling_recovery,
+                      prior (its file), raw_images, start ({name, images, seconds} of what the prior was fine-tuned
+                      from; null: from scratch), own_images (clean labelled ones; 0: needs none, null: not recorded),
+                      overlap with the owner's images (disjoint, shared, "not known"; null: has none), weights (names),
+                      knows (of the protection: nothing, budget, method), seconds {prior, purification, training,
+                      total, extra: beside one training of the victim}, device, frontier}]}], the cheapest first
     cells             [{role: clean|noise|protected|ceiling|purified, folder, countermeasure, learner, learner_kind:
                       victim|countermeasure|reference, seeds,
                       accuracies (of each seed, last epoch), accuracy (estimate), spread, last, chosen, peak,
@@ -18,6 +25,10 @@ nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 %
                       accuracy, recovery, survival, ceiling_recovery (estimates), ceiling, distortion_cost,
                       residual_protection, chance_normalised, undoes, validation, seconds, device,
                       settings (the resolved configuration; guide used: what JCDP took for perceptual)}]
+    uncertainty       {protected, victim, countermeasure, folder, sources: [{source: test|training|purification, n,
+                      clean, protected, treated: standard error (test) or standard deviation of an accuracy,
+                      recovery: the standard error that it makes}]}; null where not measured, purification only where
+                      the countermeasure purifies
     readings          [{reading: last|chosen|peak, title, clean, protected, purified, survival}]
     curves            [{role, folder, countermeasure, learner, learner_kind, points: [{epoch, mean, low, high}]}]
     per_class         [{class, clean, protected, purified, survival}]
@@ -33,14 +44,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ue_audit import __version__, contests, facts, findings, manifest, samples, shards, verdict
-from ue_audit.contests import READING, ROLES, Contest, Group
+from ue_audit import __version__, contests, facts, findings, manifest, outlay, prices, samples, shards, verdict
+from ue_audit.contests import READING, Contest, Group
 from ue_audit.digests import portable
 from ue_audit.facts import Facts
 from ue_audit.manifest import MANIFEST, Manifest
 from ue_audit.progress import SILENT, Progress
 from ue_audit.rendering import html, markdown
-from ue_audit.rendering.figures import duration, ratio
 from ue_audit.samples import Samples
 from ue_audit.settings import Plan, ReportSettings, command, recorded
 
@@ -116,20 +126,25 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
     head = contests.headline(found)
     notes = facts.notes(known)
     setup = _setup(known, groups)
-    attacks = [_attack(known, c, *pair, setup["chance"]) for c in found for pair in c.ranked]
+    tried = [(c, [_attack(known, c, *pair, setup["chance"]) for pair in c.ranked]) for c in found]
+    priced = [_priced(known, c, attacks) for c, attacks in tried]
+    headed = next((listed for c, listed in zip(found, priced, strict=True) if c is head), None)
+    cheapest = prices.cheapest_in_words(headed["attackers"]) if headed else None
     report = {
         "schema": SCHEMA,
         "generator": f"ue-audit {__version__}",
         "title": known.title,
-        "verdict": verdict.judge(head) | {"cheapest": _cheapest(attacks, known)},
+        "verdict": verdict.judge(head) | {"cheapest": cheapest},
         "checks": verdict.checks(head, groups, notes),
         "warnings": _warnings(known),
         "setup": setup,
         "audits": [
             {"protected": c.protected.folder, "learner": c.protected.learner, **verdict.judge(c)} for c in found
         ],
-        "cells": _cells(groups, found),
-        "countermeasures": attacks,
+        "prices": priced,
+        "cells": findings.cells(groups, found),
+        "countermeasures": [attack for _, attacks in tried for attack in attacks],
+        "uncertainty": findings.uncertainty(head, _repeats(known, head)) if head else None,
         "readings": findings.readings(head) if head else [],
         "curves": [findings.curve(group) for group in groups],
         "per_class": findings.per_class(head) if head else [],
@@ -177,41 +192,20 @@ def _attack(known: Facts, contest: Contest, treated: Group, ceiling: Group | Non
     return findings.attack(contest, treated, ceiling, chance) | more
 
 
-def _cheapest(attacks: list[dict[str, Any]], known: Facts) -> str | None:
-    """The quickest attack that gives back at least half, in words; None where there is none."""
-    won = [attack for attack in attacks if attack["undoes"] and attack["counts"] and attack["seconds"]]
-    if not won:
-        return None
-    best = min(won, key=lambda attack: attack["seconds"])
-    prior = known.priors.get(best["folder"])
-    images = prior.counts.get("images") if prior else None
-    training = f", prior from {images:,} raw images included" if images is not None else ""
-    where = f" on {best['device']}" if best["device"] else ""
-    return (
-        f"{best['countermeasure']}: gives back {ratio(best['recovery']['value'])}, "
-        f"{duration(best['seconds'])}{where}{training}"
-    )
+def _priced(known: Facts, contest: Contest, attacks: list[dict[str, Any]]) -> dict[str, Any]:
+    """The price list of one protected set under one victim."""
+    rows = [
+        {key: attack[key] for key in prices.RESULT} | outlay.of(known, contest, treated)
+        for attack, (treated, _) in zip(attacks, contest.ranked, strict=True)
+    ]
+    return prices.listing(contest.protected.folder, contest.protected.learner, contest.effect.value, rows)
 
 
-def _cells(groups: list[Group], found: list[Contest]) -> list[dict[str, Any]]:
-    """Every measured cell, and a row of nulls for each that an audit needs and nobody measured."""
-    rows = [findings.cell(group) for group in groups]
-    for contest in found:
-        learner, protected = contest.protected.learner, contest.protected.folder
-        if contest.noise is None:
-            rows.append(_missing("noise", protected, None, learner))
-        if not contest.attacks:
-            rows.append(_missing("purified", protected, None, learner))
-        lacking = {(str(g.countermeasure), g.learner) for g, c in contest.attacks if c is None and g.role == "purified"}
-        rows += [_missing("ceiling", protected, *pair) for pair in sorted(lacking)]
-    return sorted(rows, key=lambda c: (c["learner"], ROLES.index(c["role"])))
-
-
-def _missing(role: str, folder: str, countermeasure: str | None, learner: str) -> dict[str, Any]:
-    empty = dict.fromkeys(("accuracy", "spread", *findings.READINGS, "validation", "images", "epochs"))
-    cell = {"role": role, "folder": folder, "countermeasure": countermeasure, "learner": learner}
-    cell["learner_kind"] = "victim"  # or one that hardens it: it trained, only this set is missing
-    return cell | {"seeds": 0, "accuracies": []} | empty
+def _repeats(known: Facts, contest: Contest) -> list[Group]:
+    """The chosen attack, and the same with other seeds of purification."""
+    best = contest.best[0] if contest.best else None
+    again = known.alike(best.folder) if best and best.role == "purified" else []
+    return [g for g, _ in contest.attacks if best and g.folder in again and g.learner == best.learner]
 
 
 def _warnings(known: Facts) -> list[str]:

@@ -7,7 +7,7 @@ at any width.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ue_audit.rendering.tables import label
+from ue_audit.rendering.table import label
 
 Report = Mapping[str, Any]
 HUES = 4  # colours for countermeasures

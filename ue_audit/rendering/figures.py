@@ -23,6 +23,11 @@ def ratio(value: float | None) -> str:
     return ABSENT if value is None else _signed(value, 2)
 
 
+def share(value: float | None) -> str:
+    """A recovery for people, 0.9712 -> "97 %"."""
+    return ABSENT if value is None else f"{_signed(100 * value, 0)} %"
+
+
 def survival(verdict: Mapping[str, Any]) -> str:
     """The verdict's survival; undefined where a countermeasure was measured and there was nothing to give back."""
     if verdict["survival"] is None and verdict["chosen"]:

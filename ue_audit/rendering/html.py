@@ -9,12 +9,14 @@ from typing import Any
 
 import jinja2
 
-from ue_audit.rendering import charts, figures, graph
+from ue_audit.rendering import charts, figures, graph, price_chart
+from ue_audit.rendering.attackers import FRONTIER
 from ue_audit.rendering.sheet import GAP
 from ue_audit.rendering.tables import all_tables
 from ue_audit.rendering.text import plain
 
 _TOGETHER = re.compile(r"(?<=\d,) (?=[−\d.]+\])|(?<=\d) (?=(?:h|min|s|points|dB|%)\b)")  # "[0.1, 0.2]", "3 min"
+MARKED = {"countermeasures": " (chosen)", "prices": FRONTIER}  # why a row stands out, at the end of its name
 STATES = {"ok": ("✓", "holds"), "warn": ("!", "note"), "fail": ("✗", "fails"), "unknown": ("?", "open")}
 
 
@@ -28,8 +30,10 @@ def render(report: Mapping[str, Any], sheet: bytes | None = None) -> str:
         curves=charts.curves(report),
         graph=graph.graph(report),
         box=(graph.WIDTH, graph.HEIGHT),
+        price_charts=price_chart.charts(report),
         sheet=base64.b64encode(sheet).decode("ascii") if sheet and report["sheet"] else None,
         states=STATES,
+        mark_words=MARKED,
         figures=figures,
         gap=GAP,
     )

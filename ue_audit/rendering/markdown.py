@@ -1,10 +1,11 @@
 """report.md: the report as GitHub Markdown, from report.json alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ue_audit.rendering.figures import ABSENT, interval, points, ratio, survival
-from ue_audit.rendering.tables import Table, all_tables
+from ue_audit.rendering.table import Table
+from ue_audit.rendering.tables import all_tables
 from ue_audit.rendering.text import code, markdown
 
 MARKS = {"ok": "✓ ok", "warn": "! note", "fail": "✗ fails", "unknown": "? open"}
@@ -43,11 +44,18 @@ def _verdict(verdict: Mapping[str, Any]) -> list[str]:
 
 def _section(table: Table) -> str:
     note = f"\n\n{markdown(table.note)}" if table.note else ""
-    return f"## {markdown(table.caption)}\n\n{_table(table.headers, table.rows, table.figures)}{note}"
+    lead = _list(markdown(text) for text in table.lead) + "\n\n" if table.lead else ""
+    rows = _table(table.headers, table.rows, table.figures, table.prose)
+    return f"## {markdown(table.caption)}\n\n{lead}{rows}{note}"
 
 
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], figures: bool = False) -> str:
-    rule = ["---", *(["---:"] if figures else ["---"]) * (len(headers) - 1)]
+def _table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    figures: bool = False,
+    prose: Collection[int] = (),
+) -> str:
+    rule = ["---:" if figures and column and column not in prose else "---" for column in range(len(headers))]
     lines = [[markdown(cell) for cell in headers], rule, *([markdown(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

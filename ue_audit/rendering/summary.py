@@ -6,15 +6,18 @@ from typing import Any
 from rich import box
 from rich.console import Group, RenderableType
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
 from ue_audit.rendering import tables
+from ue_audit.rendering.attackers import FRONTIER
 from ue_audit.rendering.figures import interval, points, ratio, survival
+from ue_audit.rendering.table import Table
 from ue_audit.rendering.text import plain
 
 STYLES = {"A": "green", "B": "green", "C": "yellow", "D": "red", "F": "red", None: "yellow"}
 MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"), "unknown": ("?", "yellow")}
+PRICES = (0, 1, 5, 6)  # columns of the price list
 SHOWN = {"accuracies": (0, 1, 2), "countermeasures": (0, 1, 2, 7), "audits": (0, 1, 3, 4)}
 
 
@@ -26,6 +29,8 @@ def report_panel(report: Mapping[str, Any]) -> RenderableType:
     sound = sum(c["state"] == "ok" for c in report["checks"])
     parts += [Text(f"✓ {sound} of {len(report['checks'])} honesty checks hold", "green"), Text()]
     found = tables.all_tables(report)
+    if "prices" in found:
+        parts += _prices(found["prices"])
     for key in (key for key in SHOWN if key in found):
         parts += [_table(found[key], SHOWN[key]), Text()]
     title = Text(f"audit of {plain(report['title'])}")
@@ -49,10 +54,20 @@ def _check(found: Mapping[str, str]) -> Text:
     return Text.assemble((f"{mark} {plain(found['name'])}", style), f": {plain(found['text'])}")
 
 
-def _table(found: tables.Table, columns: tuple[int, ...]) -> Table:
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+def _prices(found: Table) -> list[RenderableType]:
+    """The sentences an owner reads off, and the attackers on the frontier."""
+    rows = [found.rows[number] for number in sorted(found.marked)]
+    short = found._replace(rows=[(row[0].removesuffix(FRONTIER), *row[1:]) for row in rows], marked=frozenset())
+    parts: list[RenderableType] = [Text(found.caption, "bold"), *(Text(plain(text)) for text in found.lead), Text()]
+    return [*parts, _table(short, PRICES), Text()] if rows else parts
+
+
+def _table(found: Table, columns: tuple[int, ...]) -> Grid:
+    shown = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
-        shown.add_column(Text(found.headers[column]), justify="right" if column else "left")
+        shown.add_column(
+            Text(found.headers[column]), justify="left" if not column or column in found.prose else "right"
+        )
     for number, row in enumerate(found.rows):
         style = "bold" if number in found.marked else ""
         shown.add_row(*(Text(plain(row[column])) for column in columns), style=style)

@@ -3,60 +3,20 @@
 Nothing is escaped here: each form escapes every cell.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-from ue_audit.rendering.figures import (
-    ABSENT,
-    UNDEFINED,
-    count,
-    decimal,
-    duration,
-    interval,
-    listed,
-    percent,
-    points,
-    ratio,
-)
-
-Report = Mapping[str, Any]
-WORST = 5  # classes shown before the rest
-
-
-class Table(NamedTuple):
-    """`rows` of text under `headers`; the first column names the row, the others hold figures if `figures`."""
-
-    key: str
-    caption: str
-    headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    figures: bool = True
-    note: str = ""
-    marked: frozenset[int] = frozenset()  # rows that stand out
-
-
-def label(cell: Mapping[str, Any]) -> str:
-    """What a cell was trained on, for people."""
-    if cell["learner_kind"] == "reference":
-        return "the attacker's own images alone"
-    countermeasure = cell["countermeasure"] or "countermeasure"
-    return {
-        "clean": "clean images",
-        "noise": "clean + noise of the same norm",
-        "protected": "protected, no countermeasure",
-        "purified": f"protected + {countermeasure}",
-        "ceiling": f"clean + {countermeasure} (ceiling)",
-    }[cell["role"]]
-
-
-def learner_suffix(report: Report, learner: str) -> str:
-    """The learner's name where the report has several."""
-    return f", {learner}" if len(report["setup"]["learners"]) > 1 else ""
+from ue_audit.rendering.attackers import countermeasures, prices, settings, uncertainty
+from ue_audit.rendering.figures import ABSENT, UNDEFINED, count, decimal, duration, listed, percent, points, ratio
+from ue_audit.rendering.table import Report, Table, estimate, label, learner_suffix
 
 
 def all_tables(report: Report) -> dict[str, Table]:
     """Every table by its key, those without rows left out."""
-    made = [audits, countermeasures, settings, accuracies, readings, fidelity, classes, prior, provenance]
+    made = [
+        prices, audits, countermeasures, settings, accuracies, uncertainty, readings, fidelity, classes, prior,
+        provenance,
+    ]  # fmt: skip
     return {table.key: table for make in made if (table := make(report)).rows}
 
 
@@ -65,9 +25,9 @@ def audits(report: Report) -> Table:
     rows = [
         (
             audit["protected"] + learner_suffix(report, audit["learner"]),
-            _estimate(audit["effect"], points),
+            estimate(audit["effect"], points),
             audit["chosen"]["countermeasure"] if audit["chosen"] else ABSENT,
-            _estimate(audit["survival"], ratio, UNDEFINED if audit["chosen"] else ABSENT),
+            estimate(audit["survival"], ratio, UNDEFINED if audit["chosen"] else ABSENT),
             audit["grade"] or "none: " + "; ".join(audit["no_grade"]),
         )
         for audit in report["audits"]
@@ -81,7 +41,7 @@ def accuracies(report: Report) -> Table:
     rows = [
         (
             label(cell) + learner_suffix(report, cell["learner"]),
-            _estimate(cell["accuracy"], percent),
+            estimate(cell["accuracy"], percent),
             listed(cell["accuracies"], percent) or ABSENT,
             percent(cell["chosen"]),
             percent(cell["peak"]),
@@ -104,55 +64,6 @@ def _chosen_folder(report: Report) -> tuple[str, ...]:
     return (chosen["folder"],) if chosen else ()
 
 
-def countermeasures(report: Report) -> Table:
-    rows = [
-        (
-            str(attack["countermeasure"]) + _on(report, attack) + (" (chosen)" if attack["chosen"] else ""),
-            percent(attack["accuracy"]),
-            _estimate(attack["recovery"], ratio, UNDEFINED),
-            _estimate(attack["survival"], ratio, UNDEFINED),
-            percent(attack["ceiling"]),
-            _estimate(attack["ceiling_recovery"], ratio, ABSENT if attack["ceiling"] is None else UNDEFINED),
-            points(attack["distortion_cost"]),
-            points(attack["residual_protection"]),
-            duration(attack["seconds"]),
-        )
-        for attack in report["countermeasures"]
-    ]
-    headers = (
-        "Countermeasure", "Accuracy, %", "Recovery", "Survival", "Ceiling, %", "Recovery to ceiling",
-        "Own cost, points", "Left, points", "Time",
-    )  # fmt: skip
-    note = (
-        "Recovery is the share of the lost accuracy that a countermeasure gives back, survival the rest, each with its "
-        "95 % interval. The ceiling is the same countermeasure on clean images: what it costs by itself is set apart "
-        "from the protection that is left. Chosen: the highest accuracy on validation images. Time: the prior, the "
-        "purification and one training."
-    )
-    marked = frozenset(i for i, attack in enumerate(report["countermeasures"]) if attack["chosen"])
-    return Table("countermeasures", "What each countermeasure gives back", headers, rows, note=note, marked=marked)
-
-
-def settings(report: Report) -> Table:
-    """How each countermeasure was set, strength of the guidance included."""
-    found = {attack["countermeasure"]: attack["settings"] for attack in report["countermeasures"] if attack["settings"]}
-    rows = [(str(name), ", ".join(f"{key} {value}" for key, value in of.items())) for name, of in sorted(found.items())]
-    return Table("settings", "How they were set", ("Countermeasure", "Settings"), rows, figures=False)
-
-
-def _on(report: Report, attack: Mapping[str, Any]) -> str:
-    several, victims = (len({a[key] for a in report["countermeasures"]}) > 1 for key in ("protected", "victim"))
-    return (f" on {attack['protected']}" if several else "") + (f", {attack['victim']}" if victims else "")
-
-
-def _estimate(
-    value: Mapping[str, float | None] | None, write: Callable[[float | None], str], otherwise: str = ABSENT
-) -> str:
-    if value is None:
-        return otherwise
-    return f"{write(value['value'])} {interval(value, write)}".rstrip()
-
-
 def readings(report: Report) -> Table:
     rows = [
         (
@@ -160,7 +71,7 @@ def readings(report: Report) -> Table:
             percent(reading["clean"]),
             percent(reading["protected"]),
             percent(reading["purified"]),
-            _estimate(reading["survival"], ratio, ABSENT if reading["purified"] is None else UNDEFINED),
+            estimate(reading["survival"], ratio, ABSENT if reading["purified"] is None else UNDEFINED),
         )
         for reading in report["readings"]
     ]

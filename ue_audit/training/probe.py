@@ -90,6 +90,8 @@ def labelled(data: Any, recipe: Recipe, tools: Tools) -> Any:
     if images.labels is None or len(images.classes) < 2:
         found = "images without classes" if images.labels is None else f"{len(images.classes)} class"
         raise UsageError(f"a probe needs two class folders or more, found {found}")
+    if recipe.probe_on == "own":
+        tools.note("own_images", len(images))
     tools.note("probe", f"{READING[recipe.probe_on]}: {recipe.probe} on {len(images)} {recipe.probe_on} images")
     return images
 
