@@ -148,7 +148,8 @@ def _folder(
     digest = None if manifest.find(source) else "0" * 64
     parents = [manifest.dependency(role, source, output=output, digest=digest)]
     parents += [manifest.dependency("prior", prior, output=output)] if prior else []
-    noted = {"perceptual_guide": {"name": "prior-features", "sha256": None}} if method == "jcdp" else {}
+    noted: dict[str, Any] = {"attacker": {"needs": ["prior"], "knows": "budget"}} if stage == "purify" else {}
+    noted |= {"perceptual_guide": {"name": "prior-features", "sha256": None}} if method == "jcdp" else {}
     return work.seal(
         manifest.statement(
             stage=stage, method=method, budget=budget, dependencies=parents, notes=noted,

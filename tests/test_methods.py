@@ -68,6 +68,33 @@ def test_unknown_names_are_told_the_nearest(kind: str) -> None:
         methods.load(kind, known[0] + "x")
 
 
+class Follows:
+    """A purifier that follows the budget unless its level is set."""
+
+    @staticmethod
+    def follows_eps(config: int | None) -> bool:
+        return config is None
+
+
+def knows(module: object, config: int | None = None, eps: float | None = None) -> str:
+    return methods.knows(methods.Chosen("here", module, config, {}), eps)  # type: ignore[arg-type]
+
+
+def test_who_follows_a_budget_that_it_was_told_knows_the_budget() -> None:
+    assert knows(Follows(), eps=0.1) == "budget"
+    assert knows(Follows(), eps=None) == knows(Follows(), config=3, eps=0.1) == "nothing"
+    assert knows(object(), eps=0.1) == "nothing"
+
+
+def test_what_a_module_declares_counts_and_the_most_of_a_chain() -> None:
+    class Fitted(Follows):
+        KNOWS = "method"
+
+    assert knows(Fitted(), eps=0.1) == "method"
+    assert methods.most_known("budget", "nothing") == "budget" and methods.most_known() == "nothing"
+    assert methods.configure("purifier", "median+jpeg", {}).module.KNOWS == "nothing"
+
+
 GOOD = """
 from ue_audit import config
 SOURCE = "here"
@@ -91,6 +118,15 @@ def test_a_foreign_module_is_loaded_by_its_dotted_name(tmp_path: Path, monkeypat
     with pytest.raises(UsageError) as caught:
         methods.load("protection", "mylab.nothing")
     assert "PYTHONPATH" in caught.value.hint
+
+
+def test_knowledge_that_nobody_heard_of_breaks_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "seer.py").write_text(GOOD + '\nKNOWS = "everything"\n')
+    (tmp_path / "seers").mkdir()
+    (tmp_path / "seer.py").rename(tmp_path / "seers" / "seer.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match="lacks KNOWS"):
+        methods.load("protection", "seers.seer")
 
 
 @pytest.mark.parametrize("lacking", ["SOURCE", "BUDGET", "NEEDS", "Config", "generate", "passes"])

@@ -127,6 +127,15 @@ def test_a_ceiling_takes_the_budget_of_the_set_it_is_like(tmp_path, protected):
     assert level(unknown) == 128  # half: told nothing
 
 
+def test_the_manifest_says_what_the_attacker_needs_knows_and_spends(tmp_path, protected):
+    told = manifest.read(purify.run(budgeted(tmp_path, protected)))
+    assert told.notes["attacker"] == {"needs": [], "knows": "budget"}
+    assert 0 < told.run.measures["purifying seconds"] < told.run.seconds
+    untold = manifest.read(purify.run(budgeted(tmp_path, tmp_path / "data", output=tmp_path / "untold")))
+    grey = manifest.read(purify.run(settings(tmp_path, protected, output=tmp_path / "grey")))
+    assert untold.notes["attacker"]["knows"] == grey.notes["attacker"]["knows"] == "nothing"
+
+
 def test_a_plan_shows_what_was_settled(tmp_path, protected):
     plan = purify.plan(budgeted(tmp_path, protected))
     assert f"level {8 / 255}" in plan.notes

@@ -112,7 +112,7 @@ def needs(attacker: Attacker) -> list[str]:
     if attacker["own_images"] != 0:
         found.append(_amount(attacker["own_images"], "clean labelled images"))
     if found and attacker["overlap"] == "shared":
-        found[-1] += ", some of them the owner's"
+        found[-1] += " (some of them the owner's)"
     if attacker["weights"] is None:
         found.append("perhaps pretrained weights")
     elif attacker["weights"]:

@@ -214,7 +214,7 @@ def _statement(
         warnings=[*tools.notes.pop("warnings", []), *taken.warnings()],
         summary={"images purified": len(records)} | _means(records),
         next=f"ue-audit evaluate {source} {output}",
-        run=RunDetails(device=str(tools.device), measures={"purifying seconds": round(watch.seconds, 3)}),
+        run=RunDetails(device=str(tools.device), measures={"purifying seconds": round(watch.seconds, 6)}),
     )
 
 

@@ -1,6 +1,6 @@
 """The tables of a report that are about attackers: prices, what each gives back, how they were set, and the doubt."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ue_audit.rendering.figures import ABSENT, UNDEFINED, count, duration, percent, points, ratio
@@ -66,7 +66,7 @@ def _priced(report: Report, one: Mapping[str, Any], attacker: Attacker) -> tuple
     spent = attacker["seconds"]
     parts = (_part(spent[key]) for key in ("prior", "purification"))
     return (
-        attacker_name(one, attacker) + _on(report, one) + (FRONTIER if attacker["frontier"] else ""),
+        attacker_name(one, attacker) + _on(report["prices"], one) + (FRONTIER if attacker["frontier"] else ""),
         needs(attacker),
         *parts,
         duration(spent["training"]),
@@ -115,8 +115,9 @@ def uncertainty(report: Report) -> Table:
     note = (
         f"For the chosen attack, {about}Of the test images: the standard error of an accuracy. Of seeds: the standard "
         "deviation from one training, or one purification, to the next; of purification without what training seeds "
-        "explain, at the least 0. In the recovery: the standard error that each makes in it. The intervals of this report hold the "
-        "first two, and take the three accuracies as measured on different test images, which is cautious."
+        "explain, at the least 0. In the recovery: the standard error that each makes in it. The intervals of this "
+        "report hold the first two, and take the three accuracies as measured on different test images, which is "
+        "cautious."
     )
     return Table("uncertainty", "Where the uncertainty comes from", headers, [_source(s) for s in sources], note=note)
 
@@ -137,7 +138,9 @@ def _source(source: Mapping[str, Any]) -> tuple[str, ...]:
 def countermeasures(report: Report) -> Table:
     rows = [
         (
-            str(attack["countermeasure"]) + _on(report, attack) + (" (chosen)" if attack["chosen"] else ""),
+            str(attack["countermeasure"])
+            + _on(report["countermeasures"], attack)
+            + (" (chosen)" if attack["chosen"] else ""),
             percent(attack["accuracy"]),
             estimate(attack["recovery"], ratio, UNDEFINED),
             estimate(attack["survival"], ratio, UNDEFINED),
@@ -170,6 +173,7 @@ def settings(report: Report) -> Table:
     return Table("settings", "How they were set", ("Countermeasure", "Settings"), rows, figures=False)
 
 
-def _on(report: Report, attack: Mapping[str, Any]) -> str:
-    several, victims = (len({a[key] for a in report["countermeasures"]}) > 1 for key in ("protected", "victim"))
-    return (f" on {attack['protected']}" if several else "") + (f", {attack['victim']}" if victims else "")
+def _on(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> str:
+    """The protected set and the victim of a row, where `rows` have several."""
+    several, victims = (len({r[key] for r in rows}) > 1 for key in ("protected", "victim"))
+    return (f" on {row['protected']}" if several else "") + (f", {row['victim']}" if victims else "")
