@@ -47,7 +47,9 @@ def test_what_was_not_measured_is_on_no_frontier_and_takes_nobody_off_it() -> No
 
 def test_what_gives_nothing_back_or_does_not_count_is_off_it() -> None:
     idle, own = attacker("idle", 0, 0.0), attacker("own", 1, 0.9, counts=False)
-    assert on_frontier(idle, own, attacker("a", 9, 0.5)) == {"idle": False, "own": False, "a": True}
+    faint, unsure = attacker("faint", 1, 0.04), attacker("unsure", 2, 0.3, (-0.1, 0.7))
+    found = on_frontier(idle, own, faint, unsure, attacker("a", 9, 0.5))
+    assert found == {"idle": False, "own": False, "faint": False, "unsure": False, "a": True}
 
 
 def test_a_listing_is_sorted_by_price_and_marked() -> None:

@@ -3,8 +3,9 @@
 Pure: attackers are rows of report.json (see `report`, key `prices`), in any order. The price of an attacker has
 several parts, none of which can be paid with another: seconds beside the training that anybody needs, raw images,
 clean labelled images, pretrained weights. A is *dominated* by B if B pays no more of any part, recovers no less, and
-differs in one of them; who is dominated by nobody, and gives anything back, is on the *frontier*. What nobody
-recorded counts as the dearest, and an attacker whose time or recovery was not measured is on no frontier and off none.
+differs in one of them; who is dominated by nobody, and gives back what can be told from nothing, is on the *frontier*.
+What nobody recorded counts as the dearest; whether an attacker without a measured time or recovery is on it is not
+known, and it takes nobody else off.
 """
 
 import math
@@ -43,7 +44,7 @@ def frontier(attackers: Sequence[Attacker]) -> list[bool | None]:
     def on(a: Attacker) -> bool | None:
         if a["recovery"] is None or not math.isfinite(_time(a)):
             return None
-        return bool(a["counts"]) and _value(a) > 0 and not any(dominates(b, a) for b in known)
+        return bool(a["counts"]) and _told(a) and not any(dominates(b, a) for b in known)
 
     return [on(a) for a in attackers]
 
