@@ -104,11 +104,6 @@ def test_halves_of_the_test_set_stay_when_images_are_added(pair):
     assert set(fewer.keys) <= set(val.keys)
 
 
-def test_overlap_counts_every_pair():
-    found = cells.overlap({"a": {"1", "2"}, "b": {"2", "3"}, "c": set()})
-    assert found == {"a ∩ b": 1, "a ∩ c": 0, "b ∩ c": 0}
-
-
 def test_images_without_classes_cannot_be_evaluated(tmp_path):
     photos(tmp_path / "flat", classes=1)
     flat = imagefolder.intake(imagefolder.scan(tmp_path / "flat", flat=True)).data

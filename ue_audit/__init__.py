@@ -14,6 +14,8 @@ The map
     detect, detection               is a set protected at all? probes without originals or training
     lineup, cells, trainings        who trains in an evaluation, on what, and the trainings
     contests, findings, verdict     who stands against whom, what came of it, and what that means in words
+    honesty                         what would make the verdict false, each question answered
+    overlaps, lookalikes            what the sets share: exact copies and near ones
     outlay, prices                  what each attacker laid out, and who is worth the price
     change, traits, selection       a change in whole levels, what it is like, which images get one
     distances, scores               per-image distances; accuracies, intervals, recovery, survival, grade

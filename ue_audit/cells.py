@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ue_audit import imagefolder, manifest
+from ue_audit import manifest
 from ue_audit.errors import UsageError
 from ue_audit.imagefolder import ImageData
 from ue_audit.tools import substream
@@ -137,14 +137,3 @@ def split_by_hash(data: ImageData) -> tuple[ImageData, ImageData]:
     bits = [hashlib.sha256(key.encode()).digest()[0] & 1 for key in data.keys]
     halves = [[row for row, bit in enumerate(bits) if bit == side] for side in (0, 1)]
     return data.take(halves[0]), data.take(halves[1])
-
-
-def overlap(named: dict[str, set[str]]) -> dict[str, int]:
-    """Exact duplicates between sets of pixel digests: {"test ∩ prior": 3}; every pair is listed, 0 included."""
-    pairs = [(a, b) for i, a in enumerate(named) for b in list(named)[i + 1 :]]
-    return {f"{a} ∩ {b}": len(named[a] & named[b]) for a, b in pairs}
-
-
-def pixel_digests(data: ImageData) -> set[str]:
-    """The first 16 hex digits of the sha256 of each image's pixels at the working size."""
-    return {imagefolder.pixels_sha256(np.asarray(data.pixels[row]))[:16] for row in range(len(data))}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ue_audit import cells, manifest
+from ue_audit import manifest, overlaps
 from ue_audit.manifest import Manifest
 from ue_audit.settings import made_by
 
@@ -21,9 +21,11 @@ FIGURES = (
 def gather(exam: "Exam") -> dict[str, Any]:
     """The notes of an evaluation's manifest."""
     ours = {name: path for name, path in exam.paths.items() if manifest.find(path) is not None}
+    sets = _sets(exam, ours)
     return {
         "fidelity": {name: fidelity(path) for name, path in ours.items()},
-        "overlap": _overlap(exam, ours),
+        "overlap": overlaps.exact(sets),
+        "near": overlaps.near(sets),
         "prior": next((p for path in ours.values() if (p := prior_of(path))), None),
         "commands": commands(list(ours.values())),
     }
@@ -41,20 +43,19 @@ def fidelity(path: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def _overlap(exam: "Exam", ours: dict[str, Path]) -> dict[str, int]:
-    """Exact duplicates between clean, test, validation and the prior's images, by pixels at the working size."""
-    named = {
-        "clean": cells.pixel_digests(exam.cells[0].data),
-        "test": cells.pixel_digests(exam.test),
-        "validation": cells.pixel_digests(exam.val),
-    }
+def _sets(exam: "Exam", ours: dict[str, Path]) -> dict[str, overlaps.Set]:
+    """Clean, test and validation images, the attacker's own ones, and those of the priors as far as they are known."""
+    found = {"clean": exam.cells[0].data, "test": exam.test, "validation": exam.val}
     if exam.own is not None:
-        named["own"] = cells.pixel_digests(exam.own)
-    for path in ours.values():
-        found = prior_manifest(path)
-        if found is not None and found[1].notes.get("raw_pixels"):
-            named["prior"] = set(found[1].notes["raw_pixels"])
-    return cells.overlap(named)
+        found["own"] = exam.own
+    priors = {place: sidecar.notes for path in ours.values() for place, sidecar in _priors(path)}
+    raw = overlaps.raw_set(priors.values())
+    return {name: overlaps.of(data) for name, data in found.items()} | ({"prior": raw} if raw is not None else {})
+
+
+def _priors(path: Path) -> list[tuple[Path, Manifest]]:
+    found = prior_manifest(path)
+    return [found] if found is not None else []
 
 
 def prior_manifest(path: Path) -> tuple[Path, Manifest] | None:

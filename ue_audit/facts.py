@@ -211,7 +211,7 @@ def prior(facts: Facts) -> dict[str, Any] | None:
     if not found:
         return None
     seconds = next((m.run.seconds for m in facts.priors.values()), None)
-    overlap = facts.evaluation.notes.get("overlap") or {}
+    overlap, near = (facts.evaluation.notes.get(key) or {} for key in ("overlap", "near"))
     return {
         "name": found["name"],
         "images": found.get("images"),
@@ -219,6 +219,7 @@ def prior(facts: Facts) -> dict[str, Any] | None:
         "seconds": seconds,
         "figures": {f"sigma {sigma}": value for sigma, value in (found.get("figures") or {}).items()},
         "overlap": {pair: count for pair, count in overlap.items() if "prior" in pair.split(" ∩ ")},
+        "near": {pair: one["count"] for pair, one in near.items() if "prior" in pair.split(" ∩ ")},
     }
 
 

@@ -33,7 +33,7 @@ nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 %
     curves            [{role, folder, countermeasure, learner, learner_kind, points: [{epoch, mean, low, high}]}]
     per_class         [{class, clean, protected, purified, survival}]
     fidelity          [{folder, linf, psnr, ssim, lpips, residual_correlation: {mean, p5, p95}}]
-    prior             {name, images, start, seconds, figures, overlap: {"test ∩ prior": exact duplicates}}
+    prior             {name, images, start, seconds, figures, overlap, near: {"test ∩ prior": duplicates}}
     sheet             {file, columns, rows, tile, alt, caption};  limits, commands
     provenance        [{name, parents (names), stage, method, digest (12 digits), seconds}]
 """
@@ -44,7 +44,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ue_audit import __version__, contests, facts, findings, manifest, outlay, prices, samples, shards, verdict
+from ue_audit import __version__, contests, facts, findings, honesty, manifest, outlay, prices, samples, shards, verdict
 from ue_audit.contests import READING, Contest, Group
 from ue_audit.digests import portable
 from ue_audit.facts import Facts
@@ -135,7 +135,7 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
         "generator": f"ue-audit {__version__}",
         "title": known.title,
         "verdict": verdict.judge(head) | {"cheapest": cheapest},
-        "checks": verdict.checks(head, groups, notes),
+        "checks": honesty.checks(head, groups, notes),
         "warnings": _warnings(known),
         "setup": setup,
         "audits": [

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ue_audit import cells, imagefolder, manifest, shards
+from ue_audit import imagefolder, manifest, overlaps, shards
 from ue_audit.config import load_preset, resolve
 from ue_audit.diffusion import prior as priors
 from ue_audit.filework import FileWork
@@ -103,7 +103,7 @@ def _statement(
         | {
             "figures": prior.figures,
             "start": settings.start.name if settings.start else None,
-            "raw_pixels": sorted(cells.pixel_digests(taken.data)),
+            **overlaps.raw(taken.data),
             "partial": settings.limit is not None,
         },
         warnings=[*tools.notes.pop("warnings", []), *taken.warnings()],

@@ -1,4 +1,4 @@
-"""What the findings amount to, in words: the verdict sentence, the honesty checks, the limits. No files, no torch.
+"""What the findings amount to, in words: the verdict sentence and the limits. No files, no torch.
 
 Never "safe": a protection is broken by something, or survives what was tried.
 """
@@ -9,10 +9,7 @@ from typing import Any
 
 from ue_audit import findings, methods, scores
 from ue_audit.contests import Contest, Group
-from ue_audit.rendering.figures import count, interval, percent, points, ratio
-
-NOISE_MARGIN = 0.05  # noise of the same norm may cost this much accuracy before it is called damage
-Check = dict[str, str]
+from ue_audit.rendering.figures import count, interval, points, ratio
 
 
 def judge(contest: Contest | None) -> dict[str, Any]:
@@ -62,136 +59,6 @@ def _chosen(contest: Contest) -> dict[str, Any] | None:
     return {"countermeasure": group.attack, "folder": group.folder, "learner": group.learner}
 
 
-# -- honesty checks ----------------------------------------------------------------------------------------
-
-
-def check(name: str, state: str, text: str) -> Check:
-    """state: "ok", "warn", "fail" or "unknown" (not measured)."""
-    return {"name": name, "state": state, "text": text}
-
-
-def checks(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str, Any]) -> list[Check]:
-    """What would make the verdict false, each answered; the worst first."""
-    found = [_overlap(notes.get("overlap")), _whole(notes), _alike(groups), _lineage(notes)]
-    if contest is not None:
-        found.append(_budget((notes.get("budgets") or {}).get(contest.protected.folder)))
-        found += [_effect(contest), _noise(contest), _seeds(contest), _ceilings(contest)]
-        found += [*_stopping(contest), *_own_images(contest)]
-    order = ("fail", "warn", "unknown", "ok")
-    return sorted(found, key=lambda c: order.index(c["state"]))
-
-
-def _overlap(found: Mapping[str, int] | None) -> Check:
-    name = "Sets are disjoint"
-    if not found:
-        return check(name, "unknown", "Duplicates between the sets: not measured.")
-    shared = [f"{count} in {pair}" for pair, count in found.items() if count]
-    sets = list(dict.fromkeys(part for pair in found for part in pair.split(" ∩ ")))
-    if shared:
-        return check(name, "fail", f"Exact duplicates: {', '.join(shared)}.")
-    if "prior" not in sets:
-        text = f"No exact duplicates between {', '.join(sets)}; the images of a prior were not compared."
-        return check(name, "unknown", text)
-    return check(name, "ok", f"No exact duplicates between {', '.join(sets)}.")
-
-
-def _budget(found: Mapping[str, Any] | None) -> Check:
-    name = "Budget kept"
-    if found is None:
-        return check(name, "unknown", "The largest change against the budget: not measured.")
-    largest, limit = f"{found['largest']:g} {found['unit']}", f"{found['limit']:g} ({found['norm']})"
-    text = f"The largest change is {largest}, the budget {limit}."
-    return check(name, "ok" if found["kept"] else "fail", text)
-
-
-def _whole(notes: Mapping[str, Any]) -> Check:
-    if notes.get("partial"):
-        return check("Whole set", "fail", "Only part of the images was taken (--limit): this is a trial, not an audit.")
-    return check("Whole set", "ok", "All images of the set were taken.")
-
-
-def _lineage(notes: Mapping[str, Any]) -> Check:
-    replaced = notes.get("replaced")
-    if replaced:
-        return check("Lineage", "fail", f"Made anew after the evaluation: {', '.join(replaced)}. Evaluate again.")
-    return check("Lineage", "ok", "The sets are those that were evaluated.")
-
-
-def _alike(groups: Sequence[Group]) -> Check:
-    """Within a learner every training must have the same recipe and number of images."""
-    recipes: dict[str, set[str]] = {}
-    for group in groups:
-        for record in group.records:
-            seen = (sorted(record["recipe"].items()), record["images"], record["n_test"])
-            recipes.setdefault(group.learner, set()).add(str(seen))
-    unequal = [learner for learner, seen in recipes.items() if len(seen) > 1]
-    if unequal:
-        text = f"Recipes, images or test images differ between trainings: {', '.join(unequal)}."
-        return check("Same recipe", "fail", text)
-    return check("Same recipe", "ok", "Every training has the same recipe, number of images and test images.")
-
-
-def _effect(contest: Contest) -> Check:
-    taken = contest.effect
-    text = f"Clean minus protected is {points(taken.value)} points {interval(taken, points)}".rstrip()
-    if taken.value < scores.MIN_EFFECT:
-        return check("It protected", "fail", f"{text}; under 10 there is nothing to audit.")
-    return check("It protected", "ok", f"{text}.")
-
-
-def _noise(contest: Contest) -> Check:
-    name = "Noise control"
-    if contest.noise is None:
-        return check(name, "fail", "Clean images with random noise of the same norm: not measured.")
-    lost = contest.clean.arm().mean - contest.noise.arm().mean
-    text = f"Random noise of the same norm costs {points(lost)} points"
-    if lost > NOISE_MARGIN:
-        return check(name, "warn", f"{text}: part of the effect is damage, not protection.")
-    return check(name, "ok", f"{text}: the effect is not mere damage.")
-
-
-def _seeds(contest: Contest) -> Check:
-    n = contest.seeds
-    state = "ok" if n >= scores.MIN_SEEDS else "fail"
-    return check("Seeds", state, f"{n} training seed{'s' * (n != 1)} for each cell of the verdict; a grade needs 3.")
-
-
-def _ceilings(contest: Contest) -> Check:
-    lacking = [treated.attack for treated, ceiling in contest.attacks if ceiling is None]
-    if not contest.attacks:
-        return check("Ceilings", "unknown", "No countermeasure was measured.")
-    if lacking:
-        text = f"What the countermeasure does to clean images is not measured for {', '.join(lacking)}."
-        return check("Ceilings", "unknown", text)
-    return check("Ceilings", "ok", "Every countermeasure was also measured on clean images.")
-
-
-def _stopping(contest: Contest) -> list[Check]:
-    """An attacker may stop early: the protected set's own curve can be an attack."""
-    share, left = findings.early_stopping(contest), contest.survival()
-    if share is None:
-        return []
-    text = f"Stopping where validation accuracy is best gives back {ratio(share)} without any countermeasure"
-    if left is not None and share > 1 - left.value and share > 0:
-        return [check("Early stopping", "warn", f"{text}: more than the countermeasures do.")]
-    return [check("Early stopping", "warn" if share >= findings.BROKEN else "ok", f"{text}.")]
-
-
-def _own_images(contest: Contest) -> list[Check]:
-    """A countermeasure that takes clean labelled images must beat what those give without the published ones."""
-    name, taking = "The attacker's own images", [group for group, _ in contest.attacks if group.takes_own]
-    if not taking:
-        return []
-    best = max(taking, key=lambda group: group.validation)
-    gives = f"{best.attack} reaches {percent(best.arm().mean)} % with clean labelled images of the attacker's own"
-    if contest.alone is None:
-        return [check(name, "unknown", f"{gives}; what those give alone is not measured (--learner own_only).")]
-    text = f"{gives}; those alone give {percent(contest.alone.arm().mean)} %"
-    if best.validation > contest.alone.validation:
-        return [check(name, "ok", f"{text}.")]
-    return [check(name, "warn", f"{text}, so it was not counted as an attack.")]
-
-
 # -- limits ------------------------------------------------------------------------------------------------
 
 
@@ -210,7 +77,9 @@ def limits(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str,
         f"Countermeasures: {_listed(sorted(tried)) or 'none'} tried"
         + (f"; not tried of those that ue-audit has: {_listed(untried)}." if untried else "."),
         _chance(contest),
-        "Duplicates: exact ones were searched, by pixels at the working size; near duplicates were not.",
+        "Duplicates: exact ones were searched by pixels at the working size, "
+        + ("near ones" if notes.get("near") else "near ones were not searched; others")
+        + " by their coarse shape: a crop, a rotation or another picture of the same thing is none.",
     ]
     if notes.get("val_from"):
         found.append(

@@ -146,6 +146,7 @@ def prior(report: Report) -> Table:
             ("Training time", duration(found["seconds"])),
             *((f"Held-out PSNR at {name}, dB", decimal(value)) for name, value in found["figures"].items()),
             *((f"Exact duplicates, {pair}", count(n)) for pair, n in found["overlap"].items()),
+            *((f"Near duplicates, {pair}", count(n)) for pair, n in found["near"].items()),
         ]
     return Table("prior", "The attacker's prior", ("", ""), rows, figures=False)
 

@@ -1,0 +1,169 @@
+"""Honesty checks: what would make a verdict false, answered before it is believed. No files, no torch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ue_audit import findings, scores
+from ue_audit.contests import Contest, Group
+from ue_audit.rendering.figures import interval, percent, points, ratio
+
+NEAR_WARNS, NEAR_FAILS = 0.01, 0.05  # share of a set; of CIFAR-10's test images .023 have one in its training images
+NOISE_MARGIN = 0.05  # noise of the same norm may cost this much accuracy before it is called damage
+Check = dict[str, str]
+
+
+def check(name: str, state: str, text: str) -> Check:
+    """state: "ok", "warn", "fail" or "unknown" (not measured)."""
+    return {"name": name, "state": state, "text": text}
+
+
+def checks(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str, Any]) -> list[Check]:
+    """What would make the verdict false, each answered; the worst first."""
+    found = [_overlap(notes), _near(notes), _whole(notes), _alike(groups), _lineage(notes)]
+    if contest is not None:
+        found.append(_budget((notes.get("budgets") or {}).get(contest.protected.folder)))
+        found += [_effect(contest), _noise(contest), _seeds(contest), _ceilings(contest)]
+        found += [*_stopping(contest), *_own_images(contest)]
+    order = ("fail", "warn", "unknown", "ok")
+    return sorted(found, key=lambda c: order.index(c["state"]))
+
+
+def _overlap(notes: Mapping[str, Any]) -> Check:
+    name, found = "Sets are disjoint", notes.get("overlap")
+    if not found:
+        return check(name, "unknown", "Duplicates between the sets: not measured.")
+    shared = [f"{count} in {pair}" for pair, count in found.items() if count]
+    sets = _sets(found)
+    if shared:
+        return check(name, "fail", f"Exact duplicates: {', '.join(shared)}.")
+    if "prior" in sets:
+        return check(name, "ok", f"No exact duplicates between {', '.join(sets)}.")
+    prior = "what the prior was trained on is not known" if notes.get("prior") else "there was no prior to compare"
+    return check(name, "unknown", f"No exact duplicates between {', '.join(sets)}; {prior}.")
+
+
+def _near(notes: Mapping[str, Any]) -> Check:
+    """Copies that were resized, compressed or mirrored: an attacker who has them has the originals."""
+    name, found = "No near duplicates", notes.get("near")
+    if not found:
+        return check(name, "unknown", "Resized, compressed or mirrored copies between the sets: not measured.")
+    shares = {pair: one["count"] / max(1, one["of"]) for pair, one in found.items()}
+    most, sets = max(shares.values()), _sets(found)
+    missing = bool(notes.get("prior")) and "prior" not in sets
+    rest = "; the images of the prior were not compared" if missing else ""
+    if not most:
+        text = f"No resized, compressed or mirrored copies between {', '.join(sets)}{rest}."
+        return check(name, "unknown" if missing else "ok", text)
+    named = [
+        f"{one['count']} of {one['of']} in {pair} ({percent(shares[pair])} %{_such_as(one['examples'])})"
+        for pair, one in sorted(found.items(), key=lambda item: -shares[item[0]])
+        if one["count"]
+    ]
+    state = "fail" if most >= NEAR_FAILS else "warn" if most >= NEAR_WARNS else "unknown" if missing else "ok"
+    return check(name, state, f"Resized, compressed or mirrored copies: {'; '.join(named)}{rest}.")
+
+
+def _such_as(examples: Sequence[Sequence[str | None]]) -> str:
+    names = [name for name in examples[0] if name] if examples else []
+    return f", such as {' and '.join(names)}" if names else ""
+
+
+def _sets(pairs: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(part for pair in pairs for part in pair.split(" ∩ ")))
+
+
+def _budget(found: Mapping[str, Any] | None) -> Check:
+    name = "Budget kept"
+    if found is None:
+        return check(name, "unknown", "The largest change against the budget: not measured.")
+    largest, limit = f"{found['largest']:g} {found['unit']}", f"{found['limit']:g} ({found['norm']})"
+    text = f"The largest change is {largest}, the budget {limit}."
+    return check(name, "ok" if found["kept"] else "fail", text)
+
+
+def _whole(notes: Mapping[str, Any]) -> Check:
+    if notes.get("partial"):
+        return check("Whole set", "fail", "Only part of the images was taken (--limit): this is a trial, not an audit.")
+    return check("Whole set", "ok", "All images of the set were taken.")
+
+
+def _lineage(notes: Mapping[str, Any]) -> Check:
+    replaced = notes.get("replaced")
+    if replaced:
+        return check("Lineage", "fail", f"Made anew after the evaluation: {', '.join(replaced)}. Evaluate again.")
+    return check("Lineage", "ok", "The sets are those that were evaluated.")
+
+
+def _alike(groups: Sequence[Group]) -> Check:
+    """Within a learner every training must have the same recipe and number of images."""
+    recipes: dict[str, set[str]] = {}
+    for group in groups:
+        for record in group.records:
+            seen = (sorted(record["recipe"].items()), record["images"], record["n_test"])
+            recipes.setdefault(group.learner, set()).add(str(seen))
+    unequal = [learner for learner, seen in recipes.items() if len(seen) > 1]
+    if unequal:
+        text = f"Recipes, images or test images differ between trainings: {', '.join(unequal)}."
+        return check("Same recipe", "fail", text)
+    return check("Same recipe", "ok", "Every training has the same recipe, number of images and test images.")
+
+
+def _effect(contest: Contest) -> Check:
+    taken = contest.effect
+    text = f"Clean minus protected is {points(taken.value)} points {interval(taken, points)}".rstrip()
+    if taken.value < scores.MIN_EFFECT:
+        return check("It protected", "fail", f"{text}; under 10 there is nothing to audit.")
+    return check("It protected", "ok", f"{text}.")
+
+
+def _noise(contest: Contest) -> Check:
+    name = "Noise control"
+    if contest.noise is None:
+        return check(name, "fail", "Clean images with random noise of the same norm: not measured.")
+    lost = contest.clean.arm().mean - contest.noise.arm().mean
+    text = f"Random noise of the same norm costs {points(lost)} points"
+    if lost > NOISE_MARGIN:
+        return check(name, "warn", f"{text}: part of the effect is damage, not protection.")
+    return check(name, "ok", f"{text}: the effect is not mere damage.")
+
+
+def _seeds(contest: Contest) -> Check:
+    n = contest.seeds
+    state = "ok" if n >= scores.MIN_SEEDS else "fail"
+    return check("Seeds", state, f"{n} training seed{'s' * (n != 1)} for each cell of the verdict; a grade needs 3.")
+
+
+def _ceilings(contest: Contest) -> Check:
+    lacking = [treated.attack for treated, ceiling in contest.attacks if ceiling is None]
+    if not contest.attacks:
+        return check("Ceilings", "unknown", "No countermeasure was measured.")
+    if lacking:
+        text = f"What the countermeasure does to clean images is not measured for {', '.join(lacking)}."
+        return check("Ceilings", "unknown", text)
+    return check("Ceilings", "ok", "Every countermeasure was also measured on clean images.")
+
+
+def _stopping(contest: Contest) -> list[Check]:
+    """An attacker may stop early: the protected set's own curve can be an attack."""
+    share, left = findings.early_stopping(contest), contest.survival()
+    if share is None:
+        return []
+    text = f"Stopping where validation accuracy is best gives back {ratio(share)} without any countermeasure"
+    if left is not None and share > 1 - left.value and share > 0:
+        return [check("Early stopping", "warn", f"{text}: more than the countermeasures do.")]
+    return [check("Early stopping", "warn" if share >= findings.BROKEN else "ok", f"{text}.")]
+
+
+def _own_images(contest: Contest) -> list[Check]:
+    """A countermeasure that takes clean labelled images must beat what those give without the published ones."""
+    name, taking = "The attacker's own images", [group for group, _ in contest.attacks if group.takes_own]
+    if not taking:
+        return []
+    best = max(taking, key=lambda group: group.validation)
+    gives = f"{best.attack} reaches {percent(best.arm().mean)} % with clean labelled images of the attacker's own"
+    if contest.alone is None:
+        return [check(name, "unknown", f"{gives}; what those give alone is not measured (--learner own_only).")]
+    text = f"{gives}; those alone give {percent(contest.alone.arm().mean)} %"
+    if best.validation > contest.alone.validation:
+        return [check(name, "ok", f"{text}.")]
+    return [check(name, "warn", f"{text}, so it was not counted as an attack.")]

@@ -1,0 +1,100 @@
+"""Near duplicates: the same picture resized, compressed, brightened or mirrored, found by fingerprints of 67 bytes.
+
+A fingerprint holds the lower frequencies of an image brought to 16 x 16 pixels: 49 of its brightness and 2 x 9 of its
+colours, each times the root of its frequency, of unit length as a whole. Waves that run from top to bottom or from side
+to side alone are left out: skies, seas and lawns have them in common. Two images look alike where the cosine between
+their fingerprints, or one and the mirror image of the other, reaches `ALIKE`.
+
+Measured in November 2026. 10,000 training against 5,000 test images of CIFAR-10 (50 million pairs): 31 pairs reach .92,
+and all 31 show the same picture; the first pair that does not stands at .908. 1,000 test images, planted after
+compression (JPEG of quality 50), after halving and doubling the size again, brightened, or with noise of 8 levels: all
+were found, the least of them at .950. Crops are found in part.
+"""
+
+import base64
+from collections.abc import Iterable
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import fft
+
+from ue_audit.decoding import Pixels
+
+ALIKE = 0.92
+SIDE = 16  # px: what an image is brought to
+WAVES = (8, 4, 4)  # frequencies in each direction, of luma and of two differences of colour
+STEPS = 127  # of the largest entry of a fingerprint
+BLOCK = 2048  # fingerprints compared at once; has no effect but on memory
+YCC = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32)  # ITU-R BT.601
+
+Prints = NDArray[np.int8]
+
+
+def prints(images: Iterable[Pixels]) -> Prints:
+    """(N,67) fingerprints of images (H,W,3) uint8 of any size. A flat image has zeros and is like no other."""
+    small = [np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX)) for image in images]
+    parts = [_prints(np.stack(small[at : at + BLOCK])) for at in range(0, len(small), BLOCK)]
+    return np.concatenate([np.zeros((0, len(_kept()[1])), np.int8), *parts])
+
+
+def _prints(small: Pixels) -> Prints:
+    kept, weights, _ = _kept()
+    ycc = np.moveaxis(small.astype(np.float32) @ YCC.T, 3, 1)
+    waves = fft.dctn(ycc, axes=(2, 3), norm="ortho")[:, kept] * weights
+    largest = np.abs(waves).max(1, keepdims=True)
+    flat = largest < 1  # of 255 levels
+    return np.rint(np.where(flat, 0, STEPS * waves / np.maximum(largest, 1))).astype(np.int8)
+
+
+def matches(ours: Prints, theirs: Prints, least: float = ALIKE) -> NDArray[np.int64]:
+    """(N,): for each of ours the row of theirs that is most alike, -1 where none reaches `least`."""
+    found = np.full(len(ours), -1)
+    if not len(theirs):
+        return found
+    a, b = _unit(ours), _unit(theirs)
+    mirror = _kept()[2]
+    for at in range(0, len(a), BLOCK):
+        some = a[at : at + BLOCK]
+        best, place = np.full(len(some), least, np.float32), np.full(len(some), -1)
+        for start in range(0, len(b), BLOCK):
+            other = b[start : start + BLOCK].T
+            cosine = np.maximum(some @ other, (some * mirror) @ other)
+            row = cosine.argmax(1)
+            top = cosine[np.arange(len(some)), row]
+            better = top >= best + np.where(place < 0, 0, 1e-6)  # of two the first, whatever the block
+            best, place = np.where(better, top, best), np.where(better, start + row, place)
+        found[at : at + BLOCK] = place
+    return found
+
+
+def pack(found: Prints) -> str:
+    """As text, for a manifest."""
+    return base64.b64encode(np.ascontiguousarray(found).tobytes()).decode("ascii")
+
+
+def unpack(text: str) -> Prints:
+    """What `pack` was given. Raises ValueError for anything else."""
+    raw, width = base64.b64decode(text, validate=True), len(_kept()[1])
+    if len(raw) % width:
+        raise ValueError(f"expected fingerprints of {width} bytes, found {len(raw)} bytes")
+    return np.frombuffer(raw, np.int8).reshape(-1, width)
+
+
+@cache
+def _kept() -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
+    """(3,16,16) which waves count; their weights; 1, or -1 for those that a mirror turns round."""
+    kept = np.zeros((3, SIDE, SIDE), bool)
+    u, v = np.mgrid[:SIDE, :SIDE]
+    for channel, waves in enumerate(WAVES):
+        kept[channel] = (u > 0) & (u < waves) & (v > 0) & (v < waves)
+    weights = np.broadcast_to((u * u + v * v) ** 0.25, kept.shape)[kept]
+    mirror = np.broadcast_to((-1.0) ** v, kept.shape)[kept]
+    return kept, weights.astype(np.float32), mirror.astype(np.float32)
+
+
+def _unit(found: Prints) -> NDArray[np.float32]:
+    waves = found.astype(np.float32)
+    unit: NDArray[np.float32] = waves / np.maximum(np.linalg.norm(waves, axis=1, keepdims=True), 1e-6)
+    return unit
