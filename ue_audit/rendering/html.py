@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from ue_audit.rendering import charts, figures, graph, price_chart
+from ue_audit.rendering import charts, figures, graph, matrix, price_chart
 from ue_audit.rendering.attackers import FRONTIER
 from ue_audit.rendering.sheet import GAP
 from ue_audit.rendering.tables import all_tables
@@ -29,6 +29,7 @@ def render(report: Mapping[str, Any], sheet: bytes | None = None) -> str:
         scale=charts.survival_scale(report),
         curves=charts.curves(report),
         graph=graph.graph(report),
+        heat=matrix.heat(report),
         box=(graph.WIDTH, graph.HEIGHT),
         price_charts=price_chart.charts(report),
         sheet=base64.b64encode(sheet).decode("ascii") if sheet and report["sheet"] else None,
