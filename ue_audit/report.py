@@ -30,6 +30,9 @@ nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 %
                       recovery: the standard error that it makes}]}; null where not measured, purification only where
                       the countermeasure purifies
     readings          [{reading: last|chosen|peak, title, clean, protected, purified, survival}]
+    published         dataset (as recognised, or null); figures, those that are comparable [{role, folder,
+                      countermeasure, learner, reading, accuracy, published, spread, runs, difference, source, place,
+                      evidence, differs}]; not_comparable [{cells (training sets), because}]; rules in `comparable`
     curves            [{role, folder, countermeasure, learner, learner_kind, points: [{epoch, mean, low, high}]}]
     per_class         [{class, clean, protected, purified, survival}]
     fidelity          [{folder, linf, psnr, ssim, lpips, residual_correlation: {mean, p5, p95}}]
@@ -44,7 +47,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ue_audit import __version__, contests, facts, findings, honesty, manifest, outlay, prices, samples, shards, verdict
+from ue_audit import (
+    __version__,
+    beside,
+    contests,
+    facts,
+    findings,
+    honesty,
+    manifest,
+    outlay,
+    prices,
+    samples,
+    shards,
+    verdict,
+)  # fmt: skip
 from ue_audit.contests import READING, Contest, Group
 from ue_audit.digests import portable
 from ue_audit.facts import Facts
@@ -136,7 +152,7 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
         "title": known.title,
         "verdict": verdict.judge(head) | {"cheapest": cheapest},
         "checks": honesty.checks(head, groups, notes),
-        "warnings": _warnings(known),
+        "warnings": facts.warnings(known),
         "setup": setup,
         "audits": [
             {"protected": c.protected.folder, "learner": c.protected.learner, **verdict.judge(c)} for c in found
@@ -146,6 +162,7 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
         "countermeasures": [attack for _, attacks in tried for attack in attacks],
         "uncertainty": findings.uncertainty(head, _repeats(known, head)) if head else None,
         "readings": findings.readings(head) if head else [],
+        "published": beside.gather(known, groups),
         "curves": [findings.curve(group) for group in groups],
         "per_class": findings.per_class(head) if head else [],
         "fidelity": facts.fidelity(known),
@@ -206,12 +223,6 @@ def _repeats(known: Facts, contest: Contest) -> list[Group]:
     best = contest.best[0] if contest.best else None
     again = known.alike(best.folder) if best and best.role == "purified" else []
     return [g for g, _ in contest.attacks if best and g.folder in again and g.learner == best.learner]
-
-
-def _warnings(known: Facts) -> list[str]:
-    outputs = {**known.made, **{m.subject: m for m in known.priors.values()}}
-    found = [f"{name}: {text}" for name, m in outputs.items() for text in m.warnings]
-    return [*found, *known.evaluation.warnings]
 
 
 def _rounded(value: Any) -> Any:

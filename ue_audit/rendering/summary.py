@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table as Grid
 from rich.text import Text
 
-from ue_audit.rendering import tables
+from ue_audit.rendering import published, tables
 from ue_audit.rendering.attackers import FRONTIER
 from ue_audit.rendering.figures import interval, points, ratio, survival
 from ue_audit.rendering.table import Table
@@ -27,7 +27,8 @@ def report_panel(report: Mapping[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [Text(plain(verdict["sentence"]), "bold"), Text(), _figures(verdict), Text()]
     parts += [_check(c) for c in report["checks"] if c["state"] != "ok"]
     sound = sum(c["state"] == "ok" for c in report["checks"])
-    parts += [Text(f"✓ {sound} of {len(report['checks'])} honesty checks hold", "green"), Text()]
+    parts += [Text(f"✓ {sound} of {len(report['checks'])} honesty checks hold", "green")]
+    parts += [Text(f"published figures: {plain(published.line(report['published']))}"), Text()]
     found = tables.all_tables(report)
     if "prices" in found:
         parts += _prices(found["prices"])

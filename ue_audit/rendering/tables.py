@@ -9,14 +9,15 @@ from typing import Any
 from ue_audit.rendering.attackers import countermeasures, prices, settings, uncertainty
 from ue_audit.rendering.figures import ABSENT, UNDEFINED, count, decimal, duration, listed, percent, points, ratio
 from ue_audit.rendering.matrix import matrix
+from ue_audit.rendering.published import published
 from ue_audit.rendering.table import Report, Table, estimate, label, learner_suffix
 
 
 def all_tables(report: Report) -> dict[str, Table]:
     """Every table by its key, those without rows left out."""
     made = [
-        prices, audits, matrix, countermeasures, settings, accuracies, uncertainty, readings, fidelity, classes, prior,
-        provenance,
+        prices, audits, matrix, countermeasures, settings, accuracies, uncertainty, readings, published, fidelity,
+        classes, prior, provenance,
     ]  # fmt: skip
     return {table.key: table for make in made if (table := make(report)).rows}
 
