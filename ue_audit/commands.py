@@ -25,6 +25,7 @@ FEEDS = {"purify": ("source", "protect"), "evaluate": ("folders", "purify"), "re
 def stage(name: str, given: Given) -> None:
     """One stage, from its options to its closing panel."""
     mode, bound = modes(given), _bound(given.pop("fail_under", None))
+    given |= {} if bound is None else {"fail_under": bound}
     _take_newest(name, given, mode)
     asked: Any = settings(name, MODELS[name], given)
     step = chain.Step(name, asked)

@@ -49,6 +49,7 @@ from typing import Any
 
 from ue_audit import (
     __version__,
+    attestation,
     beside,
     contests,
     facts,
@@ -64,14 +65,14 @@ from ue_audit import (
 from ue_audit.contests import READING, Contest, Group
 from ue_audit.digests import portable
 from ue_audit.facts import Facts
-from ue_audit.manifest import MANIFEST, Manifest
+from ue_audit.manifest import MANIFEST, Dependency, Manifest
 from ue_audit.progress import SILENT, Progress
 from ue_audit.rendering import html, markdown
 from ue_audit.samples import Samples
 from ue_audit.settings import Plan, ReportSettings, command, recorded
 
 SCHEMA = 1
-FILES = ("report.json", "report.md", "report.html", "report.png")
+FILES = ("report.json", "report.md", "report.html", "report.png", attestation.FILE)
 
 
 def run(settings: ReportSettings, progress: Progress = SILENT) -> Path:
@@ -83,13 +84,16 @@ def run(settings: ReportSettings, progress: Progress = SILENT) -> Path:
     shards.refuse_overlap(output, [settings.evaluation])
     known = facts.gather(settings.evaluation)
     work = shards.Work.open(output, _parameters(settings), fresh=settings.fresh)
-    if work.complete:
+    if work.complete and settings.fail_under in (None, manifest.read(output).settings.get("fail_under")):
         progress.say(f"{output} is up to date")
         return output
+    if work.complete:  # for another bound: the same report with another test result
+        work = shards.Work.open(output, _parameters(settings), fresh=True)
     found = contests.gather(contests.groups(known.records), known.parents, known.settings)
     shown = samples.choose(known, contests.headline(found)) if settings.images else None
     report = compose(known, shown.about if shown else None, settings)
     files = _files(report, shown)
+    files[attestation.FILE] = _test_result(settings, known, contests.headline(found), report, files["report.json"])
     if not work.done:
         work.commit("report", files, [_record(name, data) for name, data in files.items()])
     return work.seal(_statement(settings, known, report))
@@ -238,12 +242,12 @@ def _rounded(value: Any) -> Any:
 
 
 def _statement(settings: ReportSettings, known: Facts, report: dict[str, Any]) -> Manifest:
-    judged, output = report["verdict"], settings.place()
+    judged = report["verdict"]
     return manifest.statement(
         stage="report",
         method="report",
         settings=settings,
-        dependencies=[manifest.dependency("evaluation", settings.evaluation, output=output)],
+        dependencies=[_evaluated(settings)],
         counts={"trainings": len(known.records)},
         notes={"verdict": judged["sentence"]},
         warnings=[f"{c['name']}: {c['text']}" for c in report["checks"] if c["state"] in ("fail", "warn")],
@@ -252,5 +256,18 @@ def _statement(settings: ReportSettings, known: Facts, report: dict[str, Any]) -
             "its lower end": judged["survival"] and judged["survival"]["low"],
             "grade": judged["grade"] or "none",
         },
-        next=f"ue-audit verify --chain {output}",
+        next=f"ue-audit verify --chain {settings.place()}",
     )
+
+
+def _evaluated(settings: ReportSettings) -> Dependency:
+    return manifest.dependency("evaluation", settings.evaluation, output=settings.place())
+
+
+def _test_result(
+    settings: ReportSettings, known: Facts, head: Contest | None, report: dict[str, Any], data: bytes
+) -> bytes:
+    """The statement about the protected set of the verdict; about the evaluation where nothing was audited."""
+    name = head.protected.folder if head else ""
+    subject = (name, known.digests[name]) if name in known.digests else (known.title, known.evaluation.tree)
+    return attestation.statement(report, subject, _evaluated(settings), data, settings.fail_under)

@@ -149,6 +149,7 @@ class ReportSettings(Config):
     evaluation: Path
     output: Path | None = None
     images: bool = True
+    fail_under: float | None = None
     fresh: bool = False
 
     def place(self) -> Path:
