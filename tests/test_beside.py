@@ -45,7 +45,7 @@ def facts(size: int = 32, images: int = 50_000, backbone: str = "resnet18", **pr
         "data.jpeg": Manifest(stage="purify", method="jpeg", config=JPEG, dependencies=[parent("source", "train")]),
     }
     evaluation = Manifest(stage="evaluate", method="supervised", parameters={"size": size})
-    return Facts("data", evaluation, records, {name: Path(name) for name in ("train", *made)}, {}, made)
+    return Facts("data", evaluation, records, {name: Path(name) for name in ("train", *made)}, made=made)
 
 
 def gather(known: Facts, monkeypatch: pytest.MonkeyPatch, source: str = "a/1.png") -> dict[str, Any]:

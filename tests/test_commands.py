@@ -54,3 +54,28 @@ def test_verify_tells_a_changed_file(evaluation: Path, capsys: pytest.CaptureFix
     assert cli.main(["verify", "data.emn", "--json"]) == 4
     [output] = only_document(capsys.readouterr().out)["outputs"]
     assert {problem["path"] for problem in output["problems"]} == {image.relative_to("data.emn").as_posix()}
+
+
+def test_two_audits_are_compared_and_written_only_where_asked(
+    evaluation: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["report", "-q"]) == 0
+    before = sorted(Path().rglob("*"))
+    capsys.readouterr()
+    assert cli.main(["report", "--compare", "data.report", "data.eval"]) == 0
+    assert "the same trainings" in capsys.readouterr().out and sorted(Path().rglob("*")) == before
+    assert cli.main(["report", "--compare", "data.report", "data.eval", "-o", "both", "--json"]) == 0
+    found = only_document(capsys.readouterr().out)["comparison"]
+    assert json.loads(Path("both/comparison.json").read_bytes()) == found
+    assert cli.main(["verify", "both"]) == 0
+
+
+@pytest.mark.parametrize("more", ["--fail-under=0.4", "--no-images", "--dry-run", "--show-config", "data.eval"])
+def test_a_comparison_stands_alone(more: str, evaluation: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", "--compare", "data.eval", "data.eval", more]) == 2
+    assert "--compare takes two audits" in capsys.readouterr().err
+
+
+def test_a_comparison_with_nothing_there_is_refused(evaluation: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", "--compare", "data.eval", "nowhere"]) == 2
+    assert "found nothing at nowhere" in capsys.readouterr().err

@@ -101,14 +101,20 @@ def evaluate(given: Given) -> None:
     _commands().stage("evaluate", given)
 
 
-@_command("report", "evaluation", "output", "no_images", "fail_under", "fresh", "show_config", "dry_run", *SHOW)
+@_command(
+    "report", "evaluation", "output", "no_images", "fail_under", "compare", "fresh", "show_config", "dry_run", *SHOW
+)
 def report(given: Given) -> None:
     """The verdict: what is left of the protection, and what the cheapest attack costs.
 
     ue-audit report
     ue-audit report --fail-under 0.4 --json data.eval
+    ue-audit report --compare data.report other.eval
     """
-    _commands().stage("report", given)
+    if "compare" in given:
+        _commands().compare(given)
+    else:
+        _commands().stage("report", given)
 
 
 @_command("run", "audit", "source", "seeds", "set", "size", *INTAKE, *RUN)

@@ -1,22 +1,23 @@
 """What each command does, once its options are read: settings, stage or chain, closing words."""
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import typer
 from pydantic import TypeAdapter
 
-from ue_audit import audit, chain, manifest, methods, screen
+from ue_audit import audit, chain, manifest, methods, screen, shards
 from ue_audit import demo as images
 from ue_audit import doctor as examination
 from ue_audit.config import did_you_mean, parse_set
 from ue_audit.errors import UsageError
 from ue_audit.options import Given, Modes, modes, settings
-from ue_audit.rendering import detected, listing, terminal
+from ue_audit.rendering import compared, detected, listing, terminal
 from ue_audit.rendering.summary import report_panel
 from ue_audit.rendering.text import safe
-from ue_audit.settings import MODELS, DetectSettings, command, parse_share
+from ue_audit.settings import MODELS, CompareSettings, DetectSettings, command, parse_share
 
 FEEDS = {"purify": ("source", "protect"), "evaluate": ("folders", "purify"), "report": ("evaluation", "evaluate")}
 """Where a stage's input is written, and the stage whose newest output it is when none is named."""
@@ -87,6 +88,24 @@ def _gate(path: Path, bound: float) -> dict[str, Any]:
     low = (_report(path)["verdict"]["survival"] or {}).get("low")
     found = "there is no interval" if low is None else f"its lower end is {low:.3f}"
     return {"bound": bound, "low": low, "passed": low is not None and low >= bound, "found": found}
+
+
+def compare(given: Given) -> None:
+    """Two audits side by side; written only where -o says."""
+    mode = modes(given)
+    others = [name for name in given if name not in CompareSettings.model_fields]
+    if others or mode.show_config or mode.dry_run:
+        raise UsageError("--compare takes two audits, -o, --fresh and what to show", hint="leave out everything else")
+    asked = settings("report", CompareSettings, given)
+    with screen.progress(mode) as progress, _locked(asked.output):
+        found, path = chain.module("compare").run(asked, progress)
+    end = terminal.Closing(str(path), {}, (), manifest.read(path).next) if path else None
+    parts = terminal.closing("report", end, panel=False) if end else []
+    screen.result(mode, {"command": "report", "comparison": found}, compared.panel(found), *parts, place=path)
+
+
+def _locked(output: Path | None) -> AbstractContextManager[None]:
+    return nullcontext() if output is None else shards.lock(output)
 
 
 # -- whole audits ------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ class Facts:
     records: list[dict[str, Any]]
     folders: dict[str, Path] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)  # of the folders, as they were evaluated
+    roles: dict[str, str] = field(default_factory=dict)  # of the folders: clean, protected, …, test, val, own
     made: dict[str, Manifest] = field(default_factory=dict)  # those with a manifest
     priors: dict[str, Manifest] = field(default_factory=dict)  # purified folder -> its prior
     starts: dict[str, Manifest] = field(default_factory=dict)  # purified folder -> what its prior was fine-tuned from
@@ -94,6 +95,7 @@ def gather(path: Path) -> Facts:
     made = {place.name: found for place, _ in places if place.exists() and (found := manifest.find(place))}
     folders = {place.name: place for place, _ in places}
     priors = {name: own for name, m in made.items() if (own := _prior(folders[name], m)) is not None}
+    roles = {place.name: dependency.name for place, dependency in places}
     digests = {place.name: next(iter(dependency.digest.values()), "") for place, dependency in places}
     return Facts(
         title=base_name(path).removesuffix(".eval"),
@@ -101,6 +103,7 @@ def gather(path: Path) -> Facts:
         records=records,
         folders=folders,
         digests=digests,
+        roles=roles,
         made=made,
         priors={name: prior for name, (_, prior) in priors.items()},
         starts={name: start[1] for name, own in priors.items() if (start := _parent(*own, "start")) is not None},
@@ -232,18 +235,21 @@ def prior(facts: Facts) -> dict[str, Any] | None:
 
 def provenance(facts: Facts) -> list[dict[str, Any]]:
     """Every output behind the report with the start of its digest; the owner's folders have no stage."""
-    rows = [_origin(name, facts.made.get(name), facts.digests[name]) for name in facts.folders]
+    rows = [_origin(name, facts.roles[name], facts.made.get(name), facts.digests[name]) for name in facts.folders]
     priors = {m.subject: m for m in facts.priors.values()}
-    rows += [_origin(name, m, m.sha256) for name, m in priors.items()]
-    return [*rows, _origin(f"{facts.title}.eval", facts.evaluation, facts.evaluation.tree)]
+    rows += [_origin(name, "prior", m, m.sha256) for name, m in priors.items()]
+    return [*rows, _origin(f"{facts.title}.eval", "evaluation", facts.evaluation, facts.evaluation.tree)]
 
 
-def _origin(name: str, made: Manifest | None, digest: str) -> dict[str, Any]:
+def _origin(name: str, role: str, made: Manifest | None, digest: str) -> dict[str, Any]:
     return {
         "name": name,
+        "role": role,
         "parents": list(dict.fromkeys(PurePosixPath(unquote(d.uri)).name for d in made.dependencies)) if made else [],
         "stage": made.stage if made else "the owner's images",
         "method": made.method if made else "",
+        "settings": made.config if made else None,
+        "seed": made.seed if made else None,
         "digest": digest[:DIGITS],
         "seconds": made.run.seconds if made else None,
     }

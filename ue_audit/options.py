@@ -126,6 +126,10 @@ TABLE: dict[str, Any] = {
     "show_config": _option(SHOWING, "--show-config", bool, "Print every setting with its origin, and stop."),
     "no_images": _option(SHOWING, "--no-images", bool, "Leave the images out of the report."),
     "fail_under": _option(SHOWING, "--fail-under SHARE", str, "Exit 1 if survival's lower end is below."),
+    "compare": _option(
+        SHOWING, "--compare A B", tuple[Path, Path] | None,
+        "Two reports or evaluations side by side; written only with -o."
+    ),
     "chain": _option(SHOWING, "--chain", bool, "Check everything it was made from, too."),
     "json": _option(SHOWING, "--json", bool, "Print one JSON document instead."),
     "quiet": _option(SHOWING, "-q --quiet", bool, "No messages, and of the result only its place."),
@@ -143,6 +147,7 @@ FIELD = {
 }  # fmt: skip
 READ = (
     "source", "raw", "start", "folders", "evaluation", "clean", "test", "val", "encoder", "own", "reuse", "like",
+    "compare",
 )  # fmt: skip
 TURNED_OFF = {"no_images": "images", "no_noise_control": "noise_control"}
 

@@ -38,7 +38,8 @@ nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 %
     fidelity          [{folder, linf, psnr, ssim, lpips, residual_correlation: {mean, p5, p95}}]
     prior             {name, images, start, seconds, figures, overlap, near: {"test ∩ prior": duplicates}}
     sheet             {file, columns, rows, tile, alt, caption};  limits, commands
-    provenance        [{name, parents (names), stage, method, digest (12 digits), seconds}]
+    provenance        [{name, role, parents (names), stage, method, settings (as resolved), seed, digest (12 digits),
+                      seconds}]
 """
 
 import hashlib

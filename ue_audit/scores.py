@@ -162,6 +162,17 @@ def survival(clean: Arm, protected: Arm, treated: Arm, level: float = LEVEL) -> 
     )
 
 
+def difference(second: Estimate, first: Estimate) -> Estimate:
+    """second - first of two independent estimates, its bounds by squaring and adding theirs (MOVER, Zou and Donner
+    2008): exact for symmetric intervals, and right for Fieller's, too. Without bounds where one has none."""
+    value = second.value - first.value
+    if second.low is None or second.high is None or first.low is None or first.high is None:
+        return Estimate(value)
+    below = math.hypot(second.value - second.low, first.high - first.value)
+    above = math.hypot(second.high - second.value, first.value - first.low)
+    return Estimate(value, value - below, value + above)
+
+
 def chance_normalised(value: float, clean: float, chance: float) -> float | None:
     """(A - chance) / (C - chance); None when the clean model itself is at chance."""
     return (value - chance) / (clean - chance) if clean - chance >= UNDEFINED_EFFECT else None

@@ -156,6 +156,14 @@ class ReportSettings(Config):
         return self.output or Path(f"{base_name(self.evaluation).removesuffix('.eval')}.report")
 
 
+class CompareSettings(Config):
+    """`report --compare`: two reports or evaluations; nothing is written without `output`."""
+
+    compare: tuple[Path, Path]
+    output: Path | None = None
+    fresh: bool = False
+
+
 class DetectSettings(Config):
     """`detect` looks at the first `limit` images of the classes, evenly, and writes nothing."""
 

@@ -21,11 +21,11 @@ def render(report: Mapping[str, Any], sheet: str | None = None) -> str:
         "## Is this verdict sound?",
         _list(f"**{MARKS[c['state']]}** {markdown(c['name'])}: {markdown(c['text'])}" for c in report["checks"]),
         *(["Warnings of the stages:", _list(markdown(w) for w in report["warnings"])] if report["warnings"] else []),
-        *(_section(tables[key]) for key in tables if key != "provenance"),
+        *(section(tables[key]) for key in tables if key != "provenance"),
         *_images(report["sheet"], sheet),
         "## What was not tested",
         _list(markdown(text) for text in report["limits"]),
-        *(_section(tables[key]) for key in tables if key == "provenance"),
+        *(section(tables[key]) for key in tables if key == "provenance"),
         "## The commands",
         *([_list(code(command) for command in report["commands"])] if report["commands"] else [ABSENT]),
         f"{markdown(report['generator'])}, report format {report['schema']}",
@@ -42,7 +42,7 @@ def _verdict(verdict: Mapping[str, Any]) -> list[str]:
     return [_table(("", ""), rows)]
 
 
-def _section(table: Table) -> str:
+def section(table: Table) -> str:
     note = f"\n\n{markdown(table.note)}" if table.note else ""
     lead = _list(markdown(text) for text in table.lead) + "\n\n" if table.lead else ""
     rows = _table(table.headers, table.rows, table.figures, table.prose)
