@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ue_audit import __version__, differences, facts, manifest, report, shards
+from ue_audit import __version__, composing, differences, facts, manifest, shards
 from ue_audit.digests import to_json
 from ue_audit.errors import IntegrityError, UsageError
 from ue_audit.manifest import MANIFEST, Manifest
@@ -32,7 +32,7 @@ def content(path: Path) -> dict[str, Any]:
     """The content of report.json of the report at `path`, or of the evaluation there as it would be."""
     stage = manifest.read(path).stage
     if stage == "evaluate":
-        return report.compose(facts.gather(path), None, ReportSettings(evaluation=path))
+        return composing.compose(facts.gather(path), None, ReportSettings(evaluation=path))
     if stage != "report":
         raise UsageError(f"expected a report or an evaluation, found the output of {stage}: {path}")
     data = (path / "report.json").read_bytes()

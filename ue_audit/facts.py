@@ -208,13 +208,6 @@ def _spread(value: Any) -> dict[str, float | None] | None:
     return {"mean": float(value), "p5": None, "p95": None}
 
 
-def warnings(facts: Facts) -> list[str]:
-    """What the stages warned of, the sets and priors by name, the evaluation last."""
-    outputs = {**facts.made, **{m.subject: m for m in facts.priors.values()}}
-    found = [f"{name}: {text}" for name, m in outputs.items() for text in m.warnings]
-    return [*found, *facts.evaluation.warnings]
-
-
 def prior(facts: Facts) -> dict[str, Any] | None:
     """The attacker's prior: its images, start, time, figures of merit, and duplicates with the other sets."""
     found = facts.evaluation.notes.get("prior")

@@ -1,6 +1,6 @@
 """Two audits side by side, from the content of comparison.json alone: for the terminal and as Markdown."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -10,8 +10,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from ue_audit.rendering import markdown as form
-from ue_audit.rendering.figures import ABSENT, Write, interval, percent, points, ratio
-from ue_audit.rendering.tables import Table
+from ue_audit.rendering.figures import ABSENT, percent, points, ratio
+from ue_audit.rendering.table import Table, estimate
 from ue_audit.rendering.text import markdown as quoted
 from ue_audit.rendering.text import plain
 
@@ -110,13 +110,11 @@ def _sides(found: Found) -> tuple[str, str]:
     return found["first"]["name"], found["second"]["name"]
 
 
-def _three(value: Mapping[str, Any], write: Write, shared: bool = False) -> tuple[str, str, str]:
-    first, second, difference = (_estimate(value[key], write) for key in ("first", "second", "difference"))
+def _three(
+    value: Mapping[str, Any], write: Callable[[float | None], str], shared: bool = False
+) -> tuple[str, str, str]:
+    first, second, difference = (estimate(value[key], write) for key in ("first", "second", "difference"))
     return first, second, SHARED if shared else difference
-
-
-def _estimate(value: Mapping[str, float | None] | None, write: Write) -> str:
-    return f"{write(value['value'])} {interval(value, write)}".rstrip() if value else ABSENT  # type: ignore[arg-type]
 
 
 def _apart(difference: Mapping[str, float | None] | None) -> bool:

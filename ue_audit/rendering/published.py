@@ -9,6 +9,7 @@ from ue_audit.rendering.table import Report, Table
 Found = Mapping[str, Any]
 KEY, CAPTION = "published", "Beside published figures"
 HEADERS = ("Trained on", "Accuracy here, %", "Published, %", "Difference", "Where", "What differs")
+PROSE = frozenset({4, 5})
 NAMED = 3  # training sets named in a line, before the rest is counted
 NOTE = (
     "Only where data set, protection, countermeasure and learner are the same, with the published settings. Published "
@@ -24,7 +25,7 @@ def published(report: Report) -> Table:
         return Table(KEY, CAPTION, ("Trained on", "Not comparable, because"), apart, figures=False)
     rest = [f"Not comparable: {who}, because {why}." for who, why in apart]
     rows = [_row(figure, found) for figure in found["figures"]]
-    return Table(KEY, CAPTION, HEADERS, rows, figures=False, note=" ".join([NOTE, *rest]))
+    return Table(KEY, CAPTION, HEADERS, rows, note=" ".join([NOTE, *rest]), prose=PROSE)
 
 
 def line(found: Found) -> str:

@@ -1,0 +1,117 @@
+"""What report.json holds, put together from the facts of an evaluation; `report` documents the keys. Writes nothing."""
+
+from typing import Any
+
+from ue_audit import __version__, beside, contests, facts, findings, honesty, outlay, prices, verdict
+from ue_audit.contests import READING, Contest, Group
+from ue_audit.digests import portable
+from ue_audit.facts import Facts
+from ue_audit.settings import ReportSettings, command, recorded
+
+SCHEMA = 1
+
+
+def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings) -> dict[str, Any]:
+    """The content of report.json; equal facts give equal content."""
+    groups = contests.groups(known.records)
+    found = contests.gather(groups, known.parents, known.settings)
+    head = contests.headline(found)
+    notes = facts.notes(known)
+    setup = _setup(known, groups)
+    tried = [(c, [_attack(known, c, *pair, setup["chance"]) for pair in c.ranked]) for c in found]
+    priced = [_priced(known, c, attacks) for c, attacks in tried]
+    headed = next((listed for c, listed in zip(found, priced, strict=True) if c is head), None)
+    cheapest = prices.cheapest_in_words(headed["attackers"]) if headed else None
+    report = {
+        "schema": SCHEMA,
+        "generator": f"ue-audit {__version__}",
+        "title": known.title,
+        "verdict": verdict.judge(head) | {"cheapest": cheapest},
+        "checks": honesty.checks(head, groups, notes),
+        "warnings": _warnings(known),
+        "setup": setup,
+        "audits": [
+            {"protected": c.protected.folder, "learner": c.protected.learner, **verdict.judge(c)} for c in found
+        ],
+        "prices": priced,
+        "cells": findings.cells(groups, found),
+        "countermeasures": [attack for _, attacks in tried for attack in attacks],
+        "uncertainty": findings.uncertainty(head, _repeats(known, head)) if head else None,
+        "readings": findings.readings(head) if head else [],
+        "published": beside.gather(known, groups),
+        "curves": [findings.curve(group) for group in groups],
+        "per_class": findings.per_class(head) if head else [],
+        "fidelity": facts.fidelity(known),
+        "prior": facts.prior(known),
+        "sheet": sheet,
+        "limits": verdict.limits(head, groups, notes),
+        "commands": [*known.commands, _command(settings)],
+        "provenance": facts.provenance(known),
+    }
+    rounded: dict[str, Any] = _rounded(report)
+    return rounded
+
+
+def _command(settings: ReportSettings) -> str:
+    return command("report", ReportSettings(**portable(recorded(settings), settings.place().resolve().parent)))
+
+
+def _setup(known: Facts, groups: list[Group]) -> dict[str, Any]:
+    first = known.records[0]
+    recipes = {g.learner: g.records[0] for g in groups}
+    return {
+        "images": first["images"],
+        "classes": len(first["per_class"]),
+        "chance": 1 / len(first["per_class"]) if first["per_class"] else None,
+        "n_test": first["n_test"],
+        "n_val": first["n_val"],
+        "seeds": min(g.arm().seeds for g in groups),
+        "reading": READING,
+        "learners": [
+            {"name": name, "epochs": record["epochs"], "recipe": record["recipe"]} for name, record in recipes.items()
+        ],
+    }
+
+
+def _attack(known: Facts, contest: Contest, treated: Group, ceiling: Group | None, chance: float) -> dict[str, Any]:
+    made = known.made.get(treated.folder) if treated.role == "purified" else None
+    guide = facts.guide_of(made) if made else None
+    recipe = treated.records[0]["recipe"] if treated.kind == "countermeasure" else {}
+    more = {
+        "seconds": known.seconds(treated.folder if made else None, treated.records),
+        "device": known.device(treated.folder),
+        "settings": recipe | (made.config | ({"guide used": guide} if guide else {}) if made else {}),
+    }
+    return findings.attack(contest, treated, ceiling, chance) | more
+
+
+def _priced(known: Facts, contest: Contest, attacks: list[dict[str, Any]]) -> dict[str, Any]:
+    """The price list of one protected set under one victim."""
+    rows = [
+        {key: attack[key] for key in prices.RESULT} | outlay.of(known, contest, treated)
+        for attack, (treated, _) in zip(attacks, contest.ranked, strict=True)
+    ]
+    return prices.listing(contest.protected.folder, contest.protected.learner, contest.effect.value, rows)
+
+
+def _repeats(known: Facts, contest: Contest) -> list[Group]:
+    """The chosen attack, and the same with other seeds of purification."""
+    best = contest.best[0] if contest.best else None
+    again = known.alike(best.folder) if best and best.role == "purified" else []
+    return [g for g, _ in contest.attacks if best and g.folder in again and g.learner == best.learner]
+
+
+def _warnings(known: Facts) -> list[str]:
+    """What the stages warned of, the sets and priors by name, the evaluation last."""
+    outputs = {**known.made, **{m.subject: m for m in known.priors.values()}}
+    found = [f"{name}: {text}" for name, m in outputs.items() for text in m.warnings]
+    return [*found, *known.evaluation.warnings]
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to six decimals: more would only differ between machines."""
+    if isinstance(value, float):
+        return round(value, 6) + 0.0
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
