@@ -62,7 +62,7 @@ def test_the_published_recipe_stands_beside_published_figures(monkeypatch: pytes
     assert row["published"] == pytest.approx(0.2105)
     assert row["difference"] == pytest.approx(row["accuracy"] - row["published"])
     assert row["accuracy"] == pytest.approx(0.23, abs=0.02)
-    assert row["evidence"] == "README or leaderboard of the repository" and row["differs"] == []
+    assert row["evidence"] == "said in the repository" and row["differs"] == []
 
 
 def test_other_conditions_make_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

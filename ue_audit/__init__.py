@@ -17,6 +17,9 @@ The map
     honesty                         what would make the verdict false, each question answered
     overlaps, lookalikes            what the sets share: exact copies and near ones
     outlay, prices                  what each attacker laid out, and who is worth the price
+    published, comparable, beside   published figures, which of them are comparable, and an audit's own beside them
+    composing, attestation          what report.json holds; the same as an in-toto test result
+    compare, counterparts, differences   two audits side by side
     change, traits, selection       a change in whole levels, what it is like, which images get one
     distances, scores               per-image distances; accuracies, intervals, recovery, survival, grade
     imagefolder, shards, manifest   the floor: pixels and files, atomic work with resume, manifests and lineage
