@@ -66,3 +66,8 @@ def test_an_undefined_recovery_is_left_out(two: dict[str, Any]) -> None:
     two["countermeasures"][0] = attack("data.emn", "jcdp", 0.7, None)
     assert "70.0" in matrix.matrix(two).rows[0] and (0, 3) not in matrix.heat(two)
     assert ratio(None) not in matrix.matrix(two).rows[0][3]
+
+
+def test_trainings_are_told_apart_by_their_sets(two: dict[str, Any]) -> None:
+    named = [row[0] for row in markdown_rows(two, "Accuracy by training set")[1:]]
+    assert "data.emn" in named and "clean + noise as in data.emn" in named and len(set(named)) == len(named)

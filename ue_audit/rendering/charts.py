@@ -105,7 +105,7 @@ def _line(report: Report, curve: Mapping[str, Any], last: int) -> Line:
         return [f"{x:g},{100 - _place(p[key]):g}" for x, p in zip(across, points, strict=True)]
 
     return Line(
-        label=label(curve),
+        label=label(report, curve),
         tone=tone(report, curve),
         dashed=curve["role"] in ("ceiling", "noise"),
         points=" ".join(path("mean")),

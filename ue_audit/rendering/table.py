@@ -22,16 +22,17 @@ class Table(NamedTuple):
     prose: frozenset[int] = frozenset()  # columns that hold words where the others hold figures
 
 
-def label(cell: Mapping[str, Any]) -> str:
-    """What a cell was trained on, for people."""
+def label(report: Report, cell: Mapping[str, Any]) -> str:
+    """What a cell was trained on, for people; by its folder's name where the report has several protected sets."""
     if cell["learner_kind"] == "reference":
         return "the attacker's own images alone"
-    countermeasure = cell["countermeasure"] or "countermeasure"
+    countermeasure, folder = cell["countermeasure"] or "countermeasure", str(cell["folder"])
+    several = len({audit["protected"] for audit in report["audits"]}) > 1
     return {
         "clean": "clean images",
-        "noise": "clean + noise of the same norm",
-        "protected": "protected, no countermeasure",
-        "purified": f"protected + {countermeasure}",
+        "noise": f"clean + noise as in {folder.rpartition(' (')[0]}" if several else "clean + noise of the same norm",
+        "protected": folder if several else "protected, no countermeasure",
+        "purified": folder if several else f"protected + {countermeasure}",
         "ceiling": f"clean + {countermeasure} (ceiling)",
     }[cell["role"]]
 

@@ -42,7 +42,7 @@ def audits(report: Report) -> Table:
 def accuracies(report: Report) -> Table:
     rows = [
         (
-            label(cell) + learner_suffix(report, cell["learner"]),
+            label(report, cell) + learner_suffix(report, cell["learner"]),
             estimate(cell["accuracy"], percent),
             listed(cell["accuracies"], percent) or ABSENT,
             percent(cell["chosen"]),
