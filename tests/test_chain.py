@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ue_audit import audit, chain, cli, shards
+from ue_audit import audit, chain, cli, commands, shards
 from ue_audit.audit import AuditSettings, Source
-from ue_audit.config import Config
+from ue_audit.config import Config, preset_names
 from ue_audit.errors import UsageError
-from ue_audit.settings import command
+from ue_audit.settings import TrainPriorSettings, command
 
 FILE = """
 name: pets
@@ -115,6 +115,78 @@ def test_two_settings_of_one_method_have_two_places(place: Path) -> None:
     ]
 
 
+SEVERAL = """
+source: {clean: data, raw: photos}
+protections: [emn, {imported: theirs, method: tap, set: {eps: 16/255}}]
+prior: {preset: tiny}
+priors:
+  other: {raw: elsewhere}
+  tuned: {start: other, preset: tiny, set: {steps: 10}}
+  given: {file: given.ckpt}
+  unused: {raw: elsewhere}
+purifiers:
+  - jcdp
+  - {method: jcdp, name: jcdp-tuned, prior: tuned}
+  - {method: jcdp, name: jcdp-given, prior: given}
+"""
+
+
+def test_several_priors_in_one_audit(place: Path) -> None:
+    """Those that are asked for are trained, each after the one it starts from; the report tells the purifiers apart."""
+    (place / "audits" / "several.yaml").write_text(SEVERAL)
+    asked, _ = audit.load("audits/several.yaml", {})
+    steps = chain.steps(asked, Path("out"))
+    trained = [step.settings for step in steps if isinstance(step.settings, TrainPriorSettings)]
+    assert [(str(s.place()), str(s.raw), s.preset, str(s.start)) for s in trained] == [
+        ("out/photos.prior.ckpt", "audits/photos", "tiny", "None"),
+        ("out/elsewhere.other.prior.ckpt", "audits/elsewhere", "small", "None"),
+        ("out/photos.tuned.prior.ckpt", "audits/photos", "tiny", "out/elsewhere.other.prior.ckpt"),
+    ]
+    found = [s for s in purified(asked) if s.source.name == "data.emn"]
+    assert [(s.name, s.prior.name, s.place().name) for s in found] == [
+        ("", "photos.prior.ckpt", "data.emn.jcdp"),
+        ("jcdp-tuned", "photos.tuned.prior.ckpt", "data.emn.jcdp-tuned"),
+        ("jcdp-given", "given.ckpt", "data.emn.jcdp-given"),
+    ]
+    assert found[2].prior == Path("audits/given.ckpt")
+
+
+def test_a_set_protected_elsewhere_is_imported_and_purified_like_the_others(place: Path) -> None:
+    (place / "audits" / "several.yaml").write_text(SEVERAL)
+    asked, _ = audit.load("audits/several.yaml", {"limit": 8})
+    step = chain.steps(asked, Path("out"))[1]
+    assert command(*step) == (
+        "ue-audit import --clean audits/data --method tap --limit 8 -o out/data.tap --set eps=16/255 audits/theirs"
+    )
+    ceilings = [s for s in purified(asked) if s.source.name == "data"]
+    assert [(s.place().name, s.like.name) for s in ceilings[:2]] == [
+        ("data.jcdp", "data.emn"),
+        ("data.jcdp.eps16", "data.tap"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("purifiers: [{method: jcdp, prior: tunde}]\npriors: {tuned: {file: x}}", "did you mean 'tuned'"),
+        ("protections: [{imported: x, ratio: 0.5}]", "taken as it is"),
+        ("priors: {../up: {file: x}}", "priors"),
+        ("budget: soon", "budget"),
+    ],
+)
+def test_priors_and_imports_that_cannot_be(text: str, part: str, place: Path) -> None:
+    (place / "bad.yaml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        audit.load("bad.yaml", {})
+    assert part in "\n".join([*caught.value.details, caught.value.message, caught.value.hint])
+
+
+def test_a_prior_must_not_start_from_itself() -> None:
+    priors = {"a": {"start": "b"}, "b": {"start": "a"}}
+    with pytest.raises(UsageError, match="a from b from a"):
+        chain.steps(owned(priors=priors, purifiers=[{"method": "jcdp", "prior": "a"}]), Path())
+
+
 def test_a_prior_that_is_there_is_not_trained() -> None:
     steps = chain.steps(owned(prior={"file": "old.ckpt"}), Path())
     assert "train-prior" not in [step.stage for step in steps]
@@ -159,12 +231,24 @@ def test_two_methods_of_one_name_are_refused(place: Path) -> None:
         audit.load("twice.yaml", {})
 
 
-@pytest.mark.parametrize("name", ["standard", "quick", "demo", "demo-quick"])
+UNGRADED = ("demo-quick", "attackers", "paper-table4")
+
+
+@pytest.mark.parametrize("name", preset_names("audits"))
 def test_shipped_audits(name: str) -> None:
+    """Every method and preset they name is there, with the settings they give it."""
     asked, _ = audit.load(name, {"source.clean": "data", "source.raw": "raw"})
-    assert (asked.evaluation.seeds >= 3) == (name in ("standard", "demo")), "a grade needs three seeds"
-    assert [step.stage for step in chain.steps(asked, Path())][-1] == "report"
-    assert {choice.label for choice in asked.purifiers} >= {"jcdp", "ddpm"}
+    assert (asked.evaluation.seeds >= 3) == (name not in UNGRADED), "a grade needs three seeds"
+    steps = chain.steps(asked, Path())
+    assert [step.stage for step in steps][-1] == "report" and asked.name == name
+    for step in steps:
+        assert commands.resolved(step)
+
+
+def test_quick_is_two_protections_three_countermeasures_three_seeds() -> None:
+    asked, _ = audit.load("quick", {})
+    assert (len(asked.protections), len(asked.purifiers), asked.evaluation.seeds) == (2, 3, 3)
+    assert asked.ceilings and asked.evaluation.noise_control and asked.evaluation.set["epochs"] <= 10
 
 
 # -- commands ----------------------------------------------------------------------------------------------
@@ -233,10 +317,10 @@ def test_run_and_run_again(calls: list[tuple[str, Any]], capsys: pytest.CaptureF
     assert set(states) == {"to do"} and not Path("out").exists()
     assert cli.main(words) == 0
     out, err = capsys.readouterr()
-    assert "[1/8] ue-audit protect" in err and "out/data.report" in out
+    assert "[1/14] ue-audit protect" in err and "out/data.report" in out
     files = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
     assert cli.main(words) == 0
-    assert capsys.readouterr().err.count("is up to date") == 7  # the stand-in for the prior always writes anew
+    assert capsys.readouterr().err.count("is up to date") == 13  # the stand-in for the prior always writes anew
     assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == files
     assert cli.main([*words, "--dry-run", "--json"]) == 0
     assert {step["state"] for step in json.loads(capsys.readouterr().out)["steps"]} == {"complete"}
@@ -259,6 +343,56 @@ def test_an_audit_goes_on_after_a_stage_that_failed(
     assert cli.main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["verdict"]["sentence"]
     assert (place / "out" / "data.emn" / "ue-audit.json").read_bytes() == made
+
+
+def test_a_preset_may_be_named_by_its_option(calls: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for words in (["quick", "data"], ["--preset", "quick", "data"]):
+        assert cli.main(["run", *words, "--set", "source.raw=raw", "--dry-run", "--json"]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert cli.main(["run"]) == 2 and "--preset quick" in capsys.readouterr().err
+    assert cli.main(["run", "--preset", "quick", "data", "raw"]) == 2
+
+
+def test_without_a_folder_quick_takes_the_built_in_images_and_says_so(
+    calls: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unpacked: list[Path] = []
+
+    def unpack(folder: Path) -> Path:
+        (folder / "raw").mkdir(parents=True)
+        unpacked.append(folder)
+        return folder
+
+    monkeypatch.setattr("ue_audit.demo.unpack", unpack)
+    assert cli.main(["run", "--preset", "quick"]) == 0
+    assert unpacked == [Path("quick.audit/data")]
+    assert "built-in images" in capsys.readouterr().err.splitlines()[0]
+    assert next(s for stage, s in calls if stage == "protect").source == Path("quick.audit/data")
+    assert cli.main(["run", "--preset", "standard"]) == 2, "only where the audit says so"
+
+
+def test_what_is_missing_is_said_before_any_work(
+    calls: list[tuple[str, Any]], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "gone.yaml").write_text("source: {clean: data, raw: gone}\nprotections: [emn, {imported: theirs}]")
+    assert cli.main(["run", "gone.yaml"]) == 2
+    err = capsys.readouterr().err
+    assert "nothing at gone" in err and "nothing at theirs" in err and not calls
+
+
+def test_the_evaluation_has_what_the_other_stages_leave_of_the_budget(
+    calls: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 stages before it are said to have taken 100 s each."""
+    made = chain._made
+    monkeypatch.setattr(chain, "_made", lambda step: (r := made(step)) and r.model_copy(update={"seconds": 100.0}))
+    words = ["run", "quick", "data", "--set", "source.raw=raw", "-o", "out", "--budget", "1h"]
+    assert cli.main(words) == 0
+    assert [s.budget for stage, s in calls if stage == "evaluate"] == [3600.0 - 1200.0]
+    assert cli.main([*words[:-1], "10 min"]) == 0
+    assert [s.budget for stage, s in calls if stage == "evaluate"][1:] == [0.0]
 
 
 def test_begun_is_told_from_complete(place: Path) -> None:

@@ -40,6 +40,18 @@ def test_quiet_leaves_only_the_place(
     assert capsys.readouterr() == ("data.emn\n", "")
 
 
+@pytest.mark.parametrize("word", ["-q", "--json"])
+def test_of_a_whole_audit_nothing_is_shown_meanwhile(
+    word: str, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even where stderr is a terminal."""
+    fake_stages.install(monkeypatch, report=fake_stages.report_json(Path("other").resolve()))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert cli.main(["run", "quick", "data", "--set", "source.raw=data", word]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and (only_document(out) if word == "--json" else out.strip() == "quick.audit/data.report")
+
+
 def test_up_to_date_is_said(calls: list[tuple[str, Any]], data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["protect", "data"])
     first = Path("data.emn/ue-audit.json").read_bytes()

@@ -15,8 +15,24 @@ from ue_audit.settings import (
     ReportSettings,
     TrainPriorSettings,
     base_name,
+    parse_duration,
     parse_share,
 )
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("2h", 7200.0), ("45 min", 2700.0), ("1h 30min", 5400.0), ("1.5h", 5400.0), ("90m", 5400.0), ("30s", 30.0)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+    assert resolve(EvaluateSettings, {"flag": {"folders": ["x"], "budget": text}}, "")[0].budget == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "2 hours", "-1", "h", "2h then"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(UsageError):
+        resolve(EvaluateSettings, {"flag": {"folders": ["x"], "budget": text}}, "")
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,15 @@ Five stages chain over image folders; each is one module with `run(settings) -> 
                          raw ──train_prior──▶ prior ──▲
 
 The map
-    cli, options, chain, doctor     the commands; the only place that prints or exits
+    cli, options, commands, doctor  the commands; the only place that prints or exits
+    audit, chain                    an audit as one file, and its stages in order
     protect … report                the stages: open inputs, load a method, compute, measure, write, seal
     protections/ purifiers/ learners/   the methods, one file each; `methods` is their registry and contract
     diffusion/  training/           the prior and its sampler; networks, loops and attacks that methods share
     adopt, pairing                  `import`: a set protected elsewhere, paired with its originals
     detect, detection               is a set protected at all? probes without originals or training
     lineup, cells, trainings        who trains in an evaluation, on what, and the trainings
+    agenda, earlier                 which training comes first, where a time budget ends; what is trained already
     contests, findings, verdict     who stands against whom, what came of it, and what that means in words
     honesty                         what would make the verdict false, each question answered
     overlaps, lookalikes            what the sets share: exact copies and near ones

@@ -1,21 +1,33 @@
-"""What an audit file says: folders, protections, prior, purifiers, evaluation. Unknown keys are refused.
+"""What an audit file says: folders, protections, priors, purifiers, evaluation. Unknown keys are refused.
 
     name: pets
     source: {clean: data, raw: raw}         # paths count from the folder of the file
-    protections: [emn, {method: emn_class, set: {eps: 4/255}}]
-    purifiers: [jcdp, [median, jcdp]]       # a list in the list is a chain, as `median+jcdp`
+    protections: [emn, {method: emn_class, set: {eps: 4/255}}, {imported: theirs, method: tap, set: {eps: 8/255}}]
+    prior: {preset: small}                  # trained on source.raw: the prior of every purifier that names no other
+    priors:                                 # others by name; `start` is a prior of this audit or a file
+      tuned: {file: other.ckpt}
+      longer: {start: tuned, set: {steps: 1000}}
+    purifiers: [jcdp, [median, jcdp], {method: jcdp, name: jcdp-tuned, prior: tuned}]   # [a, b] is the chain `a+b`
     evaluation: {seeds: 3}
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from ue_audit.config import Config, did_you_mean, load_preset, load_yaml, overlay, preset_names, resolve
+from ue_audit.config import Config, did_you_mean, load_preset, load_yaml, preset_names, resolve
 from ue_audit.errors import UsageError
-from ue_audit.settings import EvaluateSettings, Running, Share, TrainPriorSettings
+from ue_audit.settings import (
+    NAME,
+    AdoptSettings,
+    Duration,
+    EvaluateSettings,
+    Running,
+    Share,
+    TrainPriorSettings,
+)
 
 
 class Choice(Config):
@@ -31,16 +43,28 @@ class Choice(Config):
 
 
 class Protection(Choice):
-    """A protection, which may need pretrained weights or cover a share of the images."""
+    """A protection, which may need pretrained weights or cover a share of the images; or a set that another tool
+    protected: `method` is then what the report calls it, and `set` what that tool was allowed to change."""
 
+    imported: Path | None = None
     encoder: Path | None = None
     ratio: Share = Field(default=1.0, gt=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _protected_elsewhere(cls, fields: Any) -> Any:
+        if not isinstance(fields, Mapping) or fields.get("imported") is None:
+            return fields
+        if {"encoder", "ratio"} & set(fields):
+            raise ValueError("an imported set is taken as it is: no encoder and no ratio")
+        return {"method": AdoptSettings.model_fields["method"].default, **fields}
+
 
 class Purifier(Choice):
-    """A purifier, run with this many seeds: the audit's and those that follow."""
+    """A purifier, run with this many seeds: the audit's and those that follow; `prior` is one of `priors`."""
 
     seeds: int = Field(default=1, ge=1)
+    prior: str = ""
 
 
 def _named(value: Any) -> Any:
@@ -55,19 +79,23 @@ Protections = Annotated[tuple[Annotated[Protection, BeforeValidator(_named)], ..
 
 class Source(Config):
     """The owner's folders: clean images (class folders, or train/ test/ val/) and unprotected raw ones; `own` are clean
-    labelled images that an attacker may have."""
+    labelled images that an attacker may have. `demo`: the built-in images where no clean ones are named."""
 
     clean: Path | None = None
     raw: Path | None = None
     test: Path | None = None
     val: Path | None = None
     own: Path | None = None
+    demo: bool = False
 
 
 class PriorChoice(Config):
-    """The attacker's prior: trained on `source.raw` with a preset, or a file that is there already."""
+    """A prior of the attacker's: trained with a preset on `raw` (else `source.raw`), from scratch or from another one,
+    or a file that is there already."""
 
     preset: str = TrainPriorSettings.model_fields["preset"].default
+    raw: Path | None = None
+    start: str = ""
     file: Path | None = None
     set: dict[str, Any] = Field(default_factory=dict)
 
@@ -86,15 +114,17 @@ class Evaluation(Config):
 class AuditSettings(Running):
     """One audit, as its YAML file says it."""
 
-    name: str = Field("audit", pattern=r"^\w[\w.-]*$")
+    name: str = Field("audit", pattern=NAME)
     source: Source = Source()
     size: int | None = Field(None, ge=8)
     protections: Protections = (Protection(method="emn"),)
     prior: PriorChoice = PriorChoice()
+    priors: dict[Annotated[str, Field(pattern=NAME)], PriorChoice] = Field(default_factory=dict)
     purifiers: Purifiers = (Purifier(method="jcdp"), Purifier(method="ddpm"))
     ceilings: bool = True
     evaluation: Evaluation = Field(default_factory=Evaluation)
     images: bool = True
+    budget: Duration | None = None
 
 
 def load(name: str, flags: Mapping[str, Any]) -> tuple[AuditSettings, dict[str, str]]:
@@ -112,25 +142,37 @@ def load(name: str, flags: Mapping[str, Any]) -> tuple[AuditSettings, dict[str, 
         labels = [choice.label for choice in choices]
         if len(set(labels)) < len(labels):
             raise UsageError(f"two {kind} have the same name: {', '.join(labels)}", hint="give one a `name:`")
+    for choice in audit.purifiers:
+        if choice.prior not in ("", *audit.priors):
+            hint = did_you_mean(choice.prior, audit.priors)
+            raise UsageError(f"{choice.label}: the audit has no prior named {choice.prior!r}", hint=hint)
     return audit, origins
 
 
-PATHS = {"source": tuple(Source.model_fields), "prior": ("file",), "evaluation": ("encoder",)}
+PATHS = {"source": ("clean", "raw", "test", "val", "own"), "evaluation": ("encoder",)}
 
 
 def _anchored(fields: dict[str, Any], base: Path) -> dict[str, Any]:
     """The fields of an audit file with its relative paths counted from `base`."""
-    anchored = dict(fields)
-    for key, names in PATHS.items():
-        if isinstance(fields.get(key), dict):
-            paths = {k: str(base / v) for k, v in fields[key].items() if k in names and isinstance(v, str)}
-            anchored = overlay(anchored, {key: paths})
+    anchored = {key: _moved(value, PATHS.get(key, ()), base) for key, value in fields.items()}
     if isinstance(fields.get("protections"), list):
-        anchored["protections"] = [_anchored_encoder(choice, base) for choice in fields["protections"]]
+        anchored["protections"] = [_moved(choice, ("encoder", "imported"), base) for choice in fields["protections"]]
+    named = fields["priors"] if isinstance(fields.get("priors"), dict) else {}
+    if "prior" in fields:
+        anchored["prior"] = _moved_prior(fields["prior"], named, base)
+    if named:
+        anchored["priors"] = {name: _moved_prior(choice, named, base) for name, choice in named.items()}
     return anchored
 
 
-def _anchored_encoder(choice: Any, base: Path) -> Any:
-    if isinstance(choice, dict) and isinstance(choice.get("encoder"), str):
-        return choice | {"encoder": str(base / choice["encoder"])}
-    return choice
+def _moved_prior(choice: Any, named: Mapping[str, Any], base: Path) -> Any:
+    """`start` is a path unless it is the name of a prior."""
+    is_name = isinstance(choice, dict) and str(choice.get("start")) in named
+    return _moved(choice, ("file", "raw") if is_name else ("file", "raw", "start"), base)
+
+
+def _moved(value: Any, names: Iterable[str], base: Path) -> Any:
+    """A mapping with the paths under these keys counted from `base`; anything else as it is."""
+    if not isinstance(value, dict):
+        return value
+    return value | {key: str(base / value[key]) for key in names if isinstance(value.get(key), str)}

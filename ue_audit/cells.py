@@ -6,6 +6,7 @@ differs in nothing but the pixels.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def role_of(path: Path) -> tuple[str, str | None]:
     if found.stage != "purify":
         raise UsageError(f"expected an image folder, found the output of {found.stage}: {path}")
     protected = any(m is not None and m.stage == "protect" for _, _, m in manifest.ancestors(path))
-    return ("purified" if protected else "ceiling"), str(found.settings.get("method", found.method))
+    name = found.settings.get("name") or found.settings.get("method", found.method)
+    return ("purified" if protected else "ceiling"), str(name)
 
 
 def family(folders: list[Path], clean: Path | None) -> list[Path]:
@@ -68,6 +70,14 @@ def family(folders: list[Path], clean: Path | None) -> list[Path]:
         known = {clean.resolve(): clean} | known
     order = ("clean", "protected", "ceiling", "purified")
     return sorted(known.values(), key=lambda path: order.index(role_of(path)[0]))
+
+
+def protected_of(cell: Cell, paths: Mapping[str, Path]) -> str:
+    """The name of the protected set that a cell is, was purified from, or has the noise of."""
+    if cell.role != "purified":
+        return cell.folder.partition(" (noise")[0] if cell.role == "noise" else cell.folder
+    above = manifest.ancestors(paths[cell.folder])
+    return next(path.name for _, path, m in above if m is not None and m.stage == "protect")
 
 
 def original_keys(path: Path) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Stages in order: `run AUDIT.yaml` and `demo`. A stage whose output is up to date says so and is skipped.
 
-    protect (each protection) → train-prior → purify (each purifier with each of its seeds, on each protected set and,
-    for its ceiling, on the clean one) → evaluate → report
+    protect or import (each protection) → train-prior (each prior that a purifier asks for) → purify (each purifier with
+    each of its seeds, on each protected set and, for its ceiling, on the clean one) → evaluate → report
 
 Outputs land in one folder, `<name>.audit/` unless told. A ceiling is purified as its protected set is: where that
 depends on the budget and the budgets differ, there is a ceiling for each, the first without a word in its name:
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from ue_audit import manifest, methods, shards
 from ue_audit.audit import AuditSettings, Evaluation, PriorChoice, Protection, Purifier, Source
-from ue_audit.config import Config, load_preset, resolve
+from ue_audit.config import resolve
 from ue_audit.errors import IntegrityError, UsageError
-from ue_audit.progress import SILENT, Progress
+from ue_audit.progress import SILENT, Progress, Stage
 from ue_audit.settings import (
     AdoptSettings,
     EvaluateSettings,
@@ -47,7 +47,7 @@ def steps(audit: AuditSettings, folder: Path) -> list[Step]:
         raise UsageError("the audit names no clean images", hint="add `source: {clean: FOLDER}`, or name it")
     shared: dict[str, Any] = {name: getattr(audit, name) for name in Running.model_fields}
     shared["size"] = audit.size
-    prior, training = _prior(audit, folder, shared)
+    priors, training = _priors(audit, folder, shared)
 
     def treated(source: Path, choice: Protection | Purifier, ending: str = "", **more: Any) -> dict[str, Any]:
         output = folder / f"{base_name(source)}.{choice.label}{ending}"
@@ -55,12 +55,15 @@ def steps(audit: AuditSettings, folder: Path) -> list[Step]:
         return {**shared, **chosen, **more}
 
     def protect(choice: Protection) -> Step:
-        return Step(
-            "protect", ProtectSettings(**treated(clean, choice, encoder=choice.encoder, ratio=choice.ratio))
-        )
+        asked = treated(clean, choice)
+        if choice.imported is None:
+            return Step("protect", ProtectSettings(**asked, encoder=choice.encoder, ratio=choice.ratio))
+        kept = {name: value for name, value in asked.items() if name in AdoptSettings.model_fields}
+        return Step("import", AdoptSettings(**kept | {"source": choice.imported, "clean": clean}))
 
     def purify(source: Path, choice: Purifier, ending: str = "", **more: Any) -> Step:
-        return Step("purify", PurifySettings(**treated(source, choice, ending, prior=prior, **more)))
+        own = {"prior": priors[choice.prior], "name": choice.name, **more}
+        return Step("purify", PurifySettings(**treated(source, choice, ending, **own)))
 
     protects = [protect(choice) for choice in audit.protections]
     protected = [step.settings.place() for step in protects]
@@ -101,26 +104,40 @@ def _ceilings(
 
 def _eps(choice: Protection) -> float:
     """The linf budget that a protection will have, or the one that is assumed where there is none."""
+    from ue_audit.adopt import Allowed
     from ue_audit.diffusion.denoising import ASSUMED_EPS
 
+    if choice.imported is not None:
+        allowed = resolve(Allowed, {"file": choice.set}, "import")[0].budget()
+        return allowed.limit if allowed.norm == "linf" else ASSUMED_EPS
     chosen = methods.configure("protection", choice.method, {"file": choice.set})
     return methods.limit(chosen.module, chosen.config) if chosen.module.BUDGET == "linf" else ASSUMED_EPS
 
 
-def _prior(audit: AuditSettings, folder: Path, shared: dict[str, Any]) -> tuple[Path, list[Step]]:
-    """Where the prior is or will be, and the step that trains it unless it is there."""
-    if audit.prior.file is not None:
-        return audit.prior.file, []
-    raw = audit.source.raw
-    if raw is None:
-        raise UsageError(
-            "the audit names neither raw images nor a prior",
-            hint="add `source: {raw: FOLDER}` or `prior: {file: FILE}`, or --set source.raw=FOLDER",
-        )
-    output = folder / f"{base_name(raw)}.prior.ckpt"
-    layers = {"file": audit.prior.set}
-    settings = TrainPriorSettings(raw=raw, preset=audit.prior.preset, output=output, layers=layers, **shared)
-    return output, [Step("train-prior", settings)]
+def _priors(audit: AuditSettings, folder: Path, shared: dict[str, Any]) -> tuple[dict[str, Path], list[Step]]:
+    """Where each prior that a purifier asks for is or will be, and the steps that train those that are not there."""
+    training: dict[Path, Step] = {}
+
+    def place(name: str, above: tuple[str, ...] = ()) -> Path:
+        choice = audit.priors[name] if name else audit.prior
+        if choice.file is not None:
+            return choice.file
+        if name in above:
+            raise UsageError(f"the prior {name!r} starts from itself: {' from '.join([*above, name])}")
+        raw, spelled = choice.raw or audit.source.raw, f"priors.{name}" if name else "prior"
+        if raw is None:
+            raise UsageError(
+                f"the audit names neither raw images nor a prior{f' for {name!r}' if name else ''}",
+                hint=f"add `source: {{raw: FOLDER}}`, or --set source.raw=FOLDER, or --set {spelled}.file=FILE",
+            )
+        start = place(choice.start, (*above, name)) if choice.start in audit.priors else choice.start or None
+        output = folder / f"{base_name(raw)}.{f'{name}.' if name else ''}prior.ckpt"
+        own: dict[str, Any] = {"preset": choice.preset, "layers": {"file": choice.set}, "start": start}
+        training[output] = Step("train-prior", TrainPriorSettings(raw=raw, output=output, **own, **shared))
+        return output
+
+    places = {choice.prior: place(choice.prior) for choice in audit.purifiers}
+    return places, list(training.values())
 
 
 def _endings(audit: AuditSettings, base: Path, sets: tuple[Path, ...], shared: dict[str, Any]) -> list[Step]:
@@ -165,12 +182,43 @@ def module(stage: str) -> Any:
     return importlib.import_module(f"ue_audit.{name}")
 
 
-def run(todo: list[Step], progress: Progress = SILENT) -> Path:
-    """Run the steps in order; the output of the last."""
-    for number, step in enumerate(todo, 1):
-        progress.say(f"[{number}/{len(todo)}] {command(*step)}")
+def run(todo: list[Step], progress: Progress = SILENT, budget: float | None = None) -> Path:
+    """Run the steps in order; the output of the last. `budget`, in seconds, is for all of them and all sittings: what
+    the other stages leave of it is the evaluation's. Raises UsageError if something is missing that no step makes."""
+    _check_inputs(todo)
+    progress.stages([Stage(step.stage, step.settings.place().name, command(*step)) for step in todo])
+    spent = 0.0
+    for number, step in enumerate(todo):
+        if budget is not None and isinstance(step.settings, EvaluateSettings):
+            step = step._replace(settings=step.settings.model_copy(update={"budget": max(budget - spent, 0.0)}))
+        progress.stage(number, "running")
+        before = _made(step)
         path = perform(step, progress)
+        after = _made(step)
+        progress.stage(number, "up to date" if before == after else "done")
+        spent += after.seconds if after is not None else 0.0
     return path
+
+
+INPUTS = ("source", "raw", "start", "prior", "encoder", "clean", "test", "val", "own")
+
+
+def _check_inputs(todo: list[Step]) -> None:
+    """All that an audit needs and no step makes, before the first step begins."""
+    made = {step.settings.place() for step in todo}
+    asked = [getattr(step.settings, name, None) for step in todo for name in INPUTS]
+    missing = dict.fromkeys(str(path) for path in asked if path is not None and path not in made and not path.exists())
+    if missing:
+        raise UsageError("folders or files of the audit are missing", details=[f"nothing at {p}" for p in missing])
+
+
+def _made(step: Step) -> manifest.RunDetails | None:
+    """How the sealed output at the step's place was made; None if there is none."""
+    try:
+        found = manifest.find(step.settings.place())
+    except IntegrityError:
+        return None
+    return found.run if found is not None else None
 
 
 def state(step: Step) -> str:
@@ -179,31 +227,6 @@ def state(step: Step) -> str:
         return "to do" if manifest.find(step.settings.place()) is None else "complete"
     except IntegrityError:
         return "begun"
-
-
-def resolved(step: Step) -> list[tuple[str, Config, dict[str, str]]]:
-    """The stage's settings and its method's configuration, with the origin of each value. Loads the method."""
-    given = dict.fromkeys(step.settings.model_fields_set, "flag")
-    layers = getattr(step.settings, "layers", {})
-    found: list[tuple[str, Config, dict[str, str]]] = [("settings", step.settings, given)]
-    if isinstance(step.settings, TrainPriorSettings):
-        from ue_audit.diffusion.prior import PriorConfig  # loads torch
-
-        preset = {"preset": load_preset(step.stage, step.settings.preset)}
-        return [*found, ("prior", *resolve(PriorConfig, {**preset, **layers}, step.stage))]
-    if isinstance(step.settings, AdoptSettings):
-        from ue_audit.adopt import Allowed
-
-        return [*found, ("budget", *resolve(Allowed, layers, step.stage))]
-    if isinstance(step.settings, EvaluateSettings):
-        from ue_audit import lineup
-
-        learners = lineup.gather(step.settings.learners, layers)
-        return [*found, *((f"learner {own.label}", own.chosen.config, own.chosen.origins) for own in learners)]
-    for kind in (kind for kind, stage in methods.STAGE.items() if stage == step.stage):
-        chosen = methods.configure(kind, getattr(step.settings, "method", ""), layers)
-        found.append((f"{kind} {chosen.name}", chosen.config, chosen.origins))
-    return found
 
 
 def own_folder(audit: AuditSettings) -> list[str]:

@@ -75,7 +75,7 @@ def train_prior(given: Given) -> None:
     _commands().stage("train-prior", given)
 
 
-@_command("purify", "protected", "prior", "purifier", "eps", "clean", "like", *STAGE)
+@_command("purify", "protected", "prior", "purifier", "eps", "clean", "like", "name", *STAGE)
 def purify(given: Given) -> None:
     """Play the attacker: take a protection out of images.
 
@@ -87,7 +87,7 @@ def purify(given: Given) -> None:
 
 @_command(
     "evaluate", "folders", "learners", "seeds", "cross", "test", "val", "own", "encoder", "clean", "reuse",
-    "no_noise_control", *STAGE,
+    "no_noise_control", "budget", *STAGE,
 )  # fmt: skip
 def evaluate(given: Given) -> None:
     """Train on clean, protected and purified images; test on clean ones.
@@ -117,12 +117,15 @@ def report(given: Given) -> None:
         _commands().stage("report", given)
 
 
-@_command("run", "audit", "source", "seeds", "set", "size", *INTAKE, *RUN)
+@_command("run", "audit", "source", "audit_preset", "seeds", "set", "size", "budget", *INTAKE, *RUN)
 def run(given: Given) -> None:
     """A whole audit from one file or preset; what is up to date is skipped.
+    Without a folder, `quick` takes built-in images. With --budget what matters most is trained first, the report says
+    what was left out, and the same command with more time, or without --budget, goes on from there.
 
+    ue-audit run --preset quick
+    ue-audit run --preset standard data/ --set source.raw=raw/ --budget 2h
     ue-audit run audit.yaml
-    ue-audit run standard data/ --set source.raw=raw/
     """
     _commands().run(given)
 

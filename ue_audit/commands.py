@@ -11,13 +11,22 @@ from pydantic import TypeAdapter
 from ue_audit import audit, chain, manifest, methods, screen, shards
 from ue_audit import demo as images
 from ue_audit import doctor as examination
-from ue_audit.config import did_you_mean, parse_set
+from ue_audit.config import Config, did_you_mean, load_preset, parse_set, resolve
 from ue_audit.errors import UsageError
 from ue_audit.options import Given, Modes, modes, settings
 from ue_audit.rendering import compared, detected, listing, terminal
 from ue_audit.rendering.summary import report_panel
 from ue_audit.rendering.text import safe
-from ue_audit.settings import MODELS, CompareSettings, DetectSettings, command, parse_share
+from ue_audit.settings import (
+    MODELS,
+    AdoptSettings,
+    CompareSettings,
+    DetectSettings,
+    EvaluateSettings,
+    TrainPriorSettings,
+    command,
+    parse_share,
+)
 
 FEEDS = {"purify": ("source", "protect"), "evaluate": ("folders", "purify"), "report": ("evaluation", "evaluate")}
 """Where a stage's input is written, and the stage whose newest output it is when none is named."""
@@ -31,7 +40,7 @@ def stage(name: str, given: Given) -> None:
     asked: Any = settings(name, MODELS[name], given)
     step = chain.Step(name, asked)
     if mode.show_config:
-        screen.show_config(mode, chain.resolved(step))
+        screen.show_config(mode, resolved(step))
         return
     with screen.progress(mode) as progress:
         if mode.dry_run:
@@ -108,14 +117,63 @@ def _locked(output: Path | None) -> AbstractContextManager[None]:
     return nullcontext() if output is None else shards.lock(output)
 
 
+def resolved(step: chain.Step) -> list[tuple[str, Config, dict[str, str]]]:
+    """The stage's settings and its method's configuration, with the origin of each value. Loads the method."""
+    given = dict.fromkeys(step.settings.model_fields_set, "flag")
+    layers = getattr(step.settings, "layers", {})
+    found: list[tuple[str, Config, dict[str, str]]] = [("settings", step.settings, given)]
+    if isinstance(step.settings, TrainPriorSettings):
+        from ue_audit.diffusion.prior import PriorConfig  # loads torch
+
+        preset = {"preset": load_preset(step.stage, step.settings.preset)}
+        return [*found, ("prior", *resolve(PriorConfig, {**preset, **layers}, step.stage))]
+    if isinstance(step.settings, AdoptSettings):
+        from ue_audit.adopt import Allowed
+
+        return [*found, ("budget", *resolve(Allowed, layers, step.stage))]
+    if isinstance(step.settings, EvaluateSettings):
+        from ue_audit import lineup
+
+        learners = lineup.gather(step.settings.learners, layers)
+        return [*found, *((f"learner {own.label}", own.chosen.config, own.chosen.origins) for own in learners)]
+    for kind in (kind for kind, stage in methods.STAGE.items() if stage == step.stage):
+        chosen = methods.configure(kind, getattr(step.settings, "method", ""), layers)
+        found.append((f"{kind} {chosen.name}", chosen.config, chosen.origins))
+    return found
+
+
 # -- whole audits ------------------------------------------------------------------------------------------
 
 
 def run(given: Given) -> None:
     """The audit of a file or preset."""
-    mode, output = modes(given), given.pop("output", None)
-    asked, origins = audit.load(given.pop("audit"), _audit_flags(given))
-    _audit(mode, "run", asked, origins, output or Path(f"{asked.name}.audit"))
+    mode, output, name = modes(given), given.pop("output", None), _audit_name(given)
+    asked, origins = audit.load(name, _audit_flags(given))
+    folder = output or Path(f"{asked.name}.audit")
+    if asked.source.clean is None and asked.source.demo:
+        asked = _with_demo_images(mode, asked, folder / "data")
+    _audit(mode, "run", asked, origins, folder)
+
+
+def _audit_name(given: Given) -> str:
+    """The audit's file or preset; with --preset the one argument is the folder of clean images."""
+    chosen, first = given.pop("audit_preset", None), given.pop("audit", None)
+    if chosen is None and first is None:
+        raise UsageError("expected an audit file or preset", hint="such as: ue-audit run --preset quick")
+    if chosen is not None and first is not None:
+        if "source" in given:
+            raise UsageError(f"expected one folder beside --preset {chosen}, found {first} and {given['source']}")
+        given["source"] = Path(first)
+    return str(chosen or first)
+
+
+def _with_demo_images(mode: Modes, asked: audit.AuditSettings, data: Path) -> audit.AuditSettings:
+    """The audit with the built-in images, unpacked at `data` unless nothing is to be written."""
+    screen.say(mode, f"no folder was named: taking the built-in images, 4 classes of CIFAR-10, to {data}")
+    if not (mode.show_config or mode.dry_run):
+        images.unpack(data)
+    raw = asked.source.raw or data / "raw"
+    return asked.model_copy(update={"source": asked.source.model_copy(update={"clean": data, "raw": raw})})
 
 
 def demo(given: Given) -> None:
@@ -149,8 +207,8 @@ def _audit(mode: Modes, title: str, asked: audit.AuditSettings, origins: dict[st
         lines = [f"{state['state']:9} {safe(state['command'])}" for state in states]
         screen.result(mode, {"command": title, "steps": states}, "\n".join([*lines, "nothing was written"]))
         return
-    with screen.progress(mode) as progress:
-        path = chain.run(steps, progress)
+    with screen.progress(mode, board=True) as progress:
+        path = chain.run(steps, progress, asked.budget)
     _closing(mode, title, path, steps=[command(*step) for step in steps])
 
 

@@ -4,13 +4,14 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ue_audit import cells, evidence, imagefolder, lineup, manifest, shards, trainings
-from ue_audit.errors import UsageError
+from ue_audit import agenda, cells, earlier, evidence, imagefolder, lineup, manifest, shards, trainings
+from ue_audit.errors import ResourceError, UsageError
 from ue_audit.imagefolder import ImageData
 from ue_audit.progress import SILENT, Progress
 from ue_audit.settings import EvaluateSettings, Plan
@@ -30,14 +31,21 @@ def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
     shards.refuse_overlap(output, list(settings.folders))
     exam = _prepare(settings, imagefolder.spill(settings.cache or output.parent), progress)
     work = shards.Work.open(output, _parameters(settings, exam), fresh=settings.fresh)
-    if work.complete:
+    if work.complete and not manifest.read(output).notes.get("left_out"):
         progress.say(f"{output} is up to date")
         return output
-    planned = list(trainings.enumerate_all(exam, settings.seeds, settings.seed))
+    planned = agenda.order(trainings.enumerate_all(exam, settings.seeds, settings.seed))
     timer = Tools(work=work.scratch)
+    if work.complete and not earlier.reopen(work, planned, settings.budget, timer):
+        progress.say(f"{output} is up to date as far as --budget goes")
+        return output
     seconds: dict[str, float] = (timer.restore("seconds") or {}).get("seconds", {})
     if work.done:
         progress.say(f"{len(work.done)}/{len(planned)} trainings done, resuming")
+    places = trainings.places(planned, exam.paths)
+    progress.matrix(list(places.values()))
+    for key, records in work.done.items():
+        progress.trained(places[key], records[0]["last"])
 
     def keep(content: str, record: dict[str, Any], took: float) -> None:
         """One result, for every training that has this content and is not yet recorded."""
@@ -46,26 +54,25 @@ def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
                 seconds[training.key] = took
                 timer.save("seconds", lambda: {"seconds": seconds})
                 work.commit(training.key, {}, [record | trainings.named(training)])
+                progress.trained(places[training.key], record["last"])
 
     todo = {t.content: t for t in reversed(planned) if t.key not in work.done}  # equal trainings are done once
-    for content, record, took in _known(settings.reuse, set(todo)):
+    for content, record, took in earlier.known(settings.reuse, set(todo)):
         keep(content, record, took)
         del todo[content]
-    for done in trainings.run_all(list(reversed(todo.values())), exam, work.scratch, progress):
+    epochs = sum(getattr(t.learner.chosen.config, "epochs", 1) for t in todo.values())
+    affordable = takewhile(
+        lambda t: agenda.fits(t, planned, seconds, work.elapsed(), settings.budget), reversed(todo.values())
+    )
+    for done in trainings.run_all(affordable, epochs, exam, work.scratch, progress):
         keep(done.training.content, done.record, done.seconds)
     progress.stop()
-    return work.seal(lambda records: _statement(settings, exam, records, seconds))
-
-
-def _known(evaluations: tuple[Path, ...], wanted: set[str]) -> Iterator[tuple[str, dict[str, Any], float]]:
-    """(content, record, seconds) of trainings that another evaluation has, each once."""
-    for path in evaluations:
-        took = manifest.read(path).run.measures.get("training seconds", {})
-        for record in manifest.records(path):
-            content = record.get("content")
-            if content in wanted:
-                wanted.discard(content)
-                yield content, record, took.get(record["key"], 0.0)
+    if not work.done:
+        raise ResourceError(
+            f"{output}: the time budget ended before the first training", hint="give more time: a larger --budget"
+        )
+    left = agenda.left_out(planned, work.done, settings.budget)
+    return work.seal(lambda records: _statement(settings, exam, records, seconds, left))
 
 
 def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:
@@ -186,6 +193,7 @@ def _statement(
     exam: Exam,
     records: list[dict[str, Any]],
     seconds: dict[str, float],
+    left: dict[str, Any],
 ) -> Manifest:
     output, first = settings.place(), exam.learners[0].label
     own = [r for r in records if r["learner"] == first]
@@ -210,8 +218,10 @@ def _statement(
             "test": len(exam.test),
             "val": len(exam.val),
         },
-        notes=evidence.gather(exam) | {"val_from": exam.val_from, "partial": settings.limit is not None},
-        warnings=_warnings(settings, exam),
+        notes=evidence.gather(exam)
+        | {"val_from": exam.val_from, "partial": settings.limit is not None}
+        | ({"left_out": left} if left else {}),
+        warnings=[*_warnings(settings, exam), *([agenda.words(left)] if left else [])],
         summary=shown,
         next=f"ue-audit report {output}",
         run=RunDetails(device=str(exam.device), measures={"training seconds": seconds}),

@@ -61,7 +61,7 @@ TABLE: dict[str, Any] = {
         list[Path] | None, "FOLDER...", "Protected and purified images; else the newest output of purify."
     ),
     "evaluation": _argument(Path | None, "FOLDER", "An evaluation; else the newest output of evaluate."),
-    "audit": _argument(str, "AUDIT", "An audit file (YAML), or the name of an audit preset."),
+    "audit": _argument(str | None, "[AUDIT]", "An audit file (YAML), or an audit preset unless --preset names it."),
     "source": _argument(Path | None, "FOLDER", "The clean images, if the audit does not name them."),
     "outputs": _argument(list[Path], "OUTPUT...", "Outputs of ue-audit: folders or checkpoints."),
     "kind": _argument(
@@ -77,6 +77,7 @@ TABLE: dict[str, Any] = {
         CHOICE, "--learner NAME", list[str], "Learner or preset; repeatable.", DEFAULT["evaluate.learners"]
     ),
     "preset": _option(CHOICE, "--preset NAME", str, "Preset of the prior.", DEFAULT["train-prior.preset"]),
+    "audit_preset": _option(CHOICE, "--preset NAME", str, "Audit preset, such as quick; `ue-audit list` has them."),
     "seeds": _option(CHOICE, "--seeds N", str, "Trainings of each set.", DEFAULT["evaluate.seeds"]),
     "set": _option(CHOICE, "--set KEY=VALUE", list[str], "One setting; repeatable."),
     "config": _option(CHOICE, "--config FILE", Path, "Settings from a YAML file."),
@@ -87,6 +88,7 @@ TABLE: dict[str, Any] = {
         CHOICE, "--ratio SHARE", str, "Protect only this share of each class, such as 80%.", DEFAULT["protect.ratio"]
     ),
     "eps": _option(CHOICE, "--eps SHARE", str, "Budget of the protection, such as 8/255.", "found by lineage"),
+    "name": _option(CHOICE, "--name NAME", str, "What the report calls this countermeasure.", "the method"),
     # places
     "encoder": _option(PLACES, "--encoder FILE", Path, "Pretrained weights, for methods that need an encoder."),
     "prior": _option(PLACES, "--prior FILE", Path, "Diffusion prior, as train-prior writes it."),
@@ -120,6 +122,9 @@ TABLE: dict[str, Any] = {
     "device": _option(
         RUNNING, "--device NAME", str, "auto, cpu, cuda, cuda:N or mps.", DEFAULT["protect.device"]
     ),
+    "budget": _option(
+        RUNNING, "--budget TIME", str, "Begin no training that would end later, over all sittings; such as 2h."
+    ),
     "fresh": _option(RUNNING, "--fresh", bool, "Start over instead of going on."),
     "dry_run": _option(RUNNING, "--dry-run", bool, "Say what would be done, and how long; write nothing."),
     # showing
@@ -140,7 +145,7 @@ SHOW = ("json", "quiet", "verbose")
 INTAKE = ("limit", "on_bad", "max_bad")
 RUN = ("seed", "device", "cache", "output", "fresh", "dry_run", "show_config", *SHOW)
 STAGE = ("set", "config", "size", *INTAKE, *RUN)
-NEEDED = ("images", "foreign", "originals", "raw", "audit", "outputs")
+NEEDED = ("images", "foreign", "originals", "raw", "outputs")
 FIELD = {
     "images": "source", "foreign": "source", "protected": "source", "originals": "clean",
     "protection": "method", "purifier": "method", "called": "method", "unprotected": "clean", "looked_at": "limit",

@@ -69,7 +69,7 @@ def run(settings: ReportSettings, progress: Progress = SILENT) -> Path:
     output = settings.place()
     shards.refuse_overlap(output, [settings.evaluation])
     known = facts.gather(settings.evaluation)
-    work = shards.Work.open(output, _parameters(settings), fresh=settings.fresh)
+    work = shards.Work.open(output, _parameters(settings), fresh=settings.fresh or _went_on(settings))
     if work.complete and settings.fail_under in (None, manifest.read(output).settings.get("fail_under")):
         progress.say(f"{output} is up to date")
         return output
@@ -107,6 +107,17 @@ def _parameters(settings: ReportSettings) -> dict[str, Any]:
         "images": settings.images,
         "version": __version__,
     }
+
+
+def _went_on(settings: ReportSettings) -> bool:
+    """Whether the report that is there was made of this evaluation before more was trained: it is made anew."""
+    output, now = settings.place(), _parameters(settings)
+    found = manifest.find(output) if (output / MANIFEST).exists() else None
+    before = found.dependency("evaluation") if found is not None else None
+    if found is None or before is None or found.parameters | {"evaluation": now["evaluation"]} != now:
+        return False
+    same_place = manifest.locate(output, before).resolve() == settings.evaluation.resolve()
+    return same_place and found.parameters != now
 
 
 def _files(report: dict[str, Any], shown: Samples | None) -> dict[str, bytes]:

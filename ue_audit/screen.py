@@ -18,15 +18,25 @@ SCHEMA = "ue-audit/result/1"
 
 
 @contextlib.contextmanager
-def progress(mode: Modes) -> Iterator[Progress]:
-    """Bars on a terminal, lines on a pipe, nothing with -q."""
-    err = terminal.console(stderr=True)
-    live = terminal.LiveProgress if err.is_terminal else terminal.LineProgress
-    shown = SILENT if mode.quiet else live(err)
+def progress(mode: Modes, *, board: bool = False) -> Iterator[Progress]:
+    """Bars on a terminal, or the board of a whole audit; lines on a pipe; nothing with -q, and no board with --json."""
+    shown = SILENT if mode.quiet or (board and mode.json) else _shown(board)
     try:
         yield shown
     finally:
-        shown.stop()
+        shown.close()
+
+
+def _shown(board: bool) -> Progress:
+    err = terminal.console(stderr=True)
+    if not err.is_terminal or (board and err.is_dumb_terminal):
+        return terminal.LineProgress(err)
+    if not board:
+        return terminal.LiveProgress(err)
+    from ue_audit.rendering.board import Board
+
+    err.soft_wrap = False  # every line fits
+    return Board(err)
 
 
 def say(mode: Modes, text: str) -> None:

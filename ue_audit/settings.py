@@ -28,6 +28,22 @@ def parse_share(value: object) -> object:
 
 Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
 
+UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: object) -> object:
+    """"1h 30min" -> 5400.0 seconds; anything else, a bare number of seconds, is passed on to pydantic."""
+    if not isinstance(value, str) or not re.fullmatch(r"(\s*\d+(\.\d+)?\s*(s|min|m|h|d))+\s*", value):
+        return value
+    return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"([\d.]+)\s*([a-z]+)", value))
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+"""Seconds, also written "2h", "45 min" or "1h 30min"."""
+
+NAME = r"^\w[\w.-]*$"
+"""What may become part of a file's name."""
+
 
 def _device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
@@ -122,9 +138,10 @@ class PurifySettings(StageSettings):
     eps: Levels | None = Field(None, gt=0, le=1)
     like: Path | None = None
     size: int | None = Field(None, ge=8)
+    name: str = Field("", max_length=64, pattern=r"^(\w[\w.+-]*)?$")  # what the report calls it, instead of the method
 
     def place(self) -> Path:
-        return self.output or Path(f"{base_name(self.source)}.{self.method}")
+        return self.output or Path(f"{base_name(self.source)}.{self.name or self.method}")
 
 
 class EvaluateSettings(StageSettings):
@@ -140,6 +157,7 @@ class EvaluateSettings(StageSettings):
     reuse: tuple[Path, ...] = ()
     size: int | None = Field(None, ge=8)
     noise_control: bool = True
+    budget: Duration | None = None
 
     def place(self) -> Path:
         return self.output or Path(f"{base_name(self.folders[-1]).split('.')[0]}.eval")
@@ -185,7 +203,7 @@ def base_name(folder: Path) -> str:
 
 POSITIONAL = ("source", "raw", "folders", "evaluation")
 SPELLED = {"output": "-o", "learners": "--learner", "start": "--from"}
-PASSING = {"fresh", "cache", "reuse"}  # how a run was asked for, not what was made
+PASSING = {"fresh", "cache", "reuse", "budget"}  # how a run was asked for, not what was made
 
 
 def recorded(settings: Config) -> dict[str, Any]:

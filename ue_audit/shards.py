@@ -78,7 +78,7 @@ class Work:
             "shard": shard,
             "files": {path: hashlib.sha256(data).hexdigest() for path, data in files.items()},
             "records": records,
-            "seconds": round(self._elapsed(), 3),
+            "seconds": round(self.elapsed(), 3),
         }
         text = journal.line(line)
         with storage.resources(self.output):
@@ -108,6 +108,24 @@ class Work:
             self._sweep()
         self.complete = True
         return self.output
+
+    def reopen(self, shards: Mapping[str, list[Record]], meanwhile: Callable[[], None]) -> None:
+        """Go on with a sealed output that has records and no files: they come back as the journal's `shards`.
+
+        `meanwhile` is called when the work folder is there and the manifest still is: a kill leaves one or the other.
+        """
+        sealed = parse((self.output / MANIFEST).read_bytes(), str(self.output / MANIFEST))
+        head = {"key": self.key, "parameters": self.parameters, "started": sealed.run.started}
+        kept = {"files": {}, "seconds": sealed.run.seconds}
+        lines: list[Record] = [head, *({"shard": name, "records": found, **kept} for name, found in shards.items())]
+        with storage.resources(self.output):
+            self._make_scratch()
+            meanwhile()
+            storage.replace(self.output / JOURNAL, b"".join(journal.line(line) for line in lines))
+            storage.remove(self.output / MANIFEST)
+            storage.sync_folders([self.output])
+            self._resume()
+        self.complete, self._clock = False, time.monotonic()
 
     # -- the three states an output can be in ------------------------------------------------------------------
 
@@ -197,7 +215,8 @@ class Work:
             self.done[line["shard"]] = line["records"]
             self._files.update(line["files"])
 
-    def _elapsed(self) -> float:
+    def elapsed(self) -> float:
+        """Seconds that the work has taken, those before a resume included."""
         return self._seconds + time.monotonic() - self._clock
 
     def _run_details(self, run: RunDetails) -> RunDetails:
@@ -206,7 +225,7 @@ class Work:
             update={
                 "started": self.started,
                 "finished": storage.now(),
-                "seconds": round(self._elapsed(), 3),
+                "seconds": round(self.elapsed(), 3),
                 "resumed": self.resumed,
                 "versions": run.versions or versions(),
             }

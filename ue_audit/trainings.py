@@ -8,22 +8,23 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from ue_audit import __version__, lineup
+from ue_audit import __version__, cells, lineup
 from ue_audit.cells import Cell
 from ue_audit.digests import file_sha256
 from ue_audit.errors import NonFiniteError
 from ue_audit.imagefolder import ImageData
 from ue_audit.lineup import Learner
-from ue_audit.progress import Progress
+from ue_audit.progress import Place, Progress
 from ue_audit.tools import Tools, substream
 
 TEST_BATCH = 500
@@ -98,19 +99,25 @@ def exam_digest(data: ImageData) -> str:
     return Cell("test", "", None, data).digest
 
 
-def run_all(todo: list[Training], exam: Exam, scratch: Path, progress: Progress) -> Iterator[Done]:
-    """Every training as it ends. A failure or an interruption stops the others after their present epoch."""
-    bar = _Bar(progress, sum(getattr(t.learner.chosen.config, "epochs", 1) for t in todo))
+def run_all(todo: Iterable[Training], epochs: int, exam: Exam, scratch: Path, progress: Progress) -> Iterator[Done]:
+    """Every training as it ends; each is taken from `todo` when its turn comes, so that `todo` may end early.
+
+    A failure or an interruption stops the others after their present epoch.
+    """
+    bar = _Bar(progress, epochs)
     threads = torch.get_num_threads()
     if exam.device.type != "cpu" or threads == 1:
         yield from (_timed(training, exam, scratch, bar) for training in todo)
         return
-    pool = ThreadPoolExecutor(min(threads, AT_ONCE), initializer=torch.set_num_threads, initargs=(1,))
+    at_once = min(threads, AT_ONCE)
+    pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(1,))
+    begun = (pool.submit(_timed, training, exam, scratch, bar) for training in todo)
     try:
-        waiting = {pool.submit(_timed, training, exam, scratch, bar) for training in todo}
+        waiting = set(islice(begun, at_once))
         while waiting:
             ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in ended)
+            waiting |= set(islice(begun, at_once - len(waiting)))
     finally:
         bar.stopped.set()
         pool.shutdown(cancel_futures=True)
@@ -171,6 +178,17 @@ def _per_class(right: np.ndarray, data: ImageData) -> dict[str, float]:
     assert data.labels is not None
     labels = data.labels.numpy()
     return {c: float(right[labels == k].mean()) for k, c in enumerate(data.classes) if (labels == k).any()}
+
+
+def places(planned: Sequence[Training], paths: Mapping[str, Path]) -> dict[str, Place]:
+    """Where each training, by its key, stands in the matrix of its evaluation."""
+    seeds = list(dict.fromkeys(t.seed for t in planned))
+    found = {}
+    for t in planned:
+        column = "clean" if t.cell.role in ("clean", "ceiling") else cells.protected_of(t.cell, paths)
+        row = t.cell.countermeasure or ("noise" if t.cell.role == "noise" else "none")
+        found[t.key] = Place(column, row, t.learner.label, t.cell.folder, seeds.index(t.seed))
+    return found
 
 
 def named(training: Training) -> dict[str, Any]:

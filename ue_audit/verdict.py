@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ue_audit import findings, methods, scores
+from ue_audit import agenda, findings, methods, scores
 from ue_audit.contests import Contest, Group
 from ue_audit.rendering.figures import count, interval, points, ratio
 
@@ -81,6 +81,8 @@ def limits(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str,
         + ("near ones" if notes.get("near") else "near ones were not searched; others")
         + " by their coarse shape: a crop, a rotation or another picture of the same thing is none.",
     ]
+    if notes.get("left_out"):
+        found.append(f"Time: {agenda.words(notes['left_out'])}.")
     if notes.get("val_from"):
         found.append(
             f"Choosing: the validation images come from {notes['val_from']}. An attacker without clean labelled images "

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from rich.console import Console, RenderableType
 
+from ue_audit.progress import Place, Stage
 from ue_audit.rendering import terminal
 from ue_audit.rendering.terminal import Closing, LineProgress, LiveProgress
 from ue_audit.settings import Plan
@@ -63,6 +64,19 @@ def test_a_new_bar_ends_the_one_before_and_stopping_twice_is_harmless() -> None:
     progress.stop()
     assert [line.split(":")[0] for line in out.getvalue().splitlines()] == ["one", "two"]
     progress.advance(1)
+
+
+def test_of_an_audit_each_command_is_a_line_and_no_more() -> None:
+    console, out = pipe()
+    progress = LineProgress(console, Clock())
+    progress.stages([Stage("protect", "data.emn", "ue-audit protect data"), Stage("report", "r", "ue-audit report")])
+    for number, state in ((0, "running"), (0, "done"), (1, "running"), (1, "up to date")):
+        progress.stage(number, state)
+    place = Place("clean", "none", "supervised", "data", 0)
+    progress.matrix([place])
+    progress.trained(place, 0.5)
+    progress.close()
+    assert out.getvalue().splitlines() == ["[1/2] ue-audit protect data", "[2/2] ue-audit report"]
 
 
 def test_nothing_done_yet_divides_by_nothing() -> None:

@@ -11,7 +11,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from ue_audit.config import show_yaml
-from ue_audit.progress import Progress
+from ue_audit.progress import Progress, Stage
 from ue_audit.rendering.figures import duration
 from ue_audit.rendering.text import safe
 from ue_audit.settings import Plan
@@ -67,9 +67,9 @@ class LiveProgress(Progress):
         if self._task is None:
             return
         speed = self._task.finished_speed or self._task.speed
-        rate = f"{_rate(speed)} {safe(self._unit)}/s" if speed else ""
-        text = _figures(figures) or self._task.fields["figures"]
-        self._bars.update(self._task.id, advance=n, rate=rate, figures=text)
+        pace = f"{rate(speed)} {safe(self._unit)}/s" if speed else ""
+        text = figures_line(figures) or self._task.fields["figures"]
+        self._bars.update(self._task.id, advance=n, rate=pace, figures=text)
 
     def say(self, text: str) -> None:
         self._bars.console.print(safe(text))
@@ -82,12 +82,20 @@ class LiveProgress(Progress):
 
 
 class LineProgress(Progress):
-    """One plain line every ten seconds, for a pipe or a log."""
+    """One plain line every ten seconds, for a pipe or a log; and of an audit each command as its stage begins."""
 
     def __init__(self, screen: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._screen = screen
         self._clock = clock
         self._what = ""
+        self._stages: list[Stage] = []
+
+    def stages(self, stages: Sequence[Stage]) -> None:
+        self._stages = list(stages)
+
+    def stage(self, number: int, state: str) -> None:
+        if state == "running":
+            self.say(f"[{number + 1}/{len(self._stages)}] {self._stages[number].command}")
 
     def start(self, what: str, total: int, unit: str = "images") -> None:
         self.stop()
@@ -97,7 +105,7 @@ class LineProgress(Progress):
 
     def advance(self, n: int = 1, **figures: float) -> None:
         self._done += n
-        self._figures = _figures(figures) or self._figures
+        self._figures = figures_line(figures) or self._figures
         if self._what and self._clock() - self._last >= LINE_EVERY:
             self._last = self._clock()
             self._line(self._ahead())
@@ -111,20 +119,22 @@ class LineProgress(Progress):
         self._what = ""
 
     def _ahead(self) -> str:
-        rate = self._done / max(self._last - self._began, 1e-9)
-        left = duration((self._total - self._done) / rate) if rate else "unknown time"
-        return f"{_rate(rate)} {self._unit}/s, {left} left"
+        speed = self._done / max(self._last - self._began, 1e-9)
+        left = duration((self._total - self._done) / speed) if speed else "unknown time"
+        return f"{rate(speed)} {self._unit}/s, {left} left"
 
     def _line(self, end: str) -> None:
         parts = [f"{self._what}: {self._done}/{self._total} {self._unit}", end, self._figures]
         self._screen.print(safe(", ".join(part for part in parts if part)))
 
 
-def _rate(speed: float) -> str:
+def rate(speed: float) -> str:
+    """Units a second in three digits."""
     return f"{speed:.3g}" if speed < 100 else f"{speed:,.0f}"
 
 
-def _figures(figures: Mapping[str, float]) -> str:
+def figures_line(figures: Mapping[str, float]) -> str:
+    """Names and numbers on one line."""
     return "  ".join(f"{safe(name)} {figure(float(value))}" for name, value in figures.items())
 
 

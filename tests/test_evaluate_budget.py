@@ -1,0 +1,118 @@
+"""A time budget: what matters most first, what was left out is said, and more time goes on to the same bytes."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from kill import changes, killed
+from test_evaluate import chain, settings  # noqa: F401 (a fixture)
+
+from ue_audit import evaluate, manifest, report, shards, trainings
+from ue_audit.errors import ResourceError
+from ue_audit.settings import EvaluateSettings, ReportSettings
+
+NAMES = ("data.maps.grey", "data.grey")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Every training takes ten seconds, and nothing else any."""
+    now, train = [0.0], trainings.train
+
+    def slow(*arguments):
+        now[0] += 10.0
+        return train(*arguments)
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr(trainings, "train", slow)
+    return now
+
+
+def records(out: Path) -> bytes:
+    return (out / manifest.RECORDS).read_bytes()
+
+
+def test_it_stops_where_the_next_training_would_pass_the_budget(chain, clock):  # noqa: F811
+    """45 s: four trainings of ten, since a fifth would end at 50. One seed of all that a verdict needs."""
+    out = evaluate.run(settings(chain, *NAMES, budget=45.0))
+    found = manifest.records(out)
+    assert sorted(r["cell"]["role"] for r in found) == ["clean", "noise", "protected", "purified"]
+    assert len({r["seed"] for r in found}) == 1
+    left = manifest.read(out).notes["left_out"]
+    assert (left["trainings"], left["of"], left["budget"]) == (6, 10, 45.0)
+    ceiling = {"role": "ceiling", "folder": "data.grey", "learner": "stand_ins.centroids", "trained": 0, "of": 2}
+    assert ceiling in left["cells"]
+    assert any("6 of 10 trainings left out by --budget 45 s" in text for text in manifest.read(out).warnings)
+
+
+def test_more_time_goes_on_to_the_unbroken_run(chain, clock):  # noqa: F811
+    whole = evaluate.run(settings(chain, *NAMES, output=chain / "whole.eval"))
+    out = evaluate.run(settings(chain, *NAMES, budget=45.0))
+    for budget, count in ((45.0, 4), (49.0, 4), (71.0, 7), (None, 10), (5.0, 10)):
+        assert evaluate.run(settings(chain, *NAMES, budget=budget)) == out
+        assert len(manifest.records(out)) == count
+        assert manifest.verify(out).problems == []
+    assert records(out) == records(whole)
+    assert "left_out" not in manifest.read(out).notes
+    a, b = manifest.read(out), manifest.read(whole)
+    assert a.run.seconds == b.run.seconds == 100.0, "time counts over all sittings"
+    assert a.run.measures == b.run.measures and a.tree == b.tree and a.warnings == b.warnings
+
+
+def test_the_budget_counts_what_an_interrupted_run_took(chain, clock, monkeypatch):  # noqa: F811
+    train, calls = trainings.train, []
+
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return train(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainings, "train", dies)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate.run(settings(chain, *NAMES, budget=60.0))
+    out = evaluate.run(settings(chain, *NAMES, budget=60.0))
+    assert len(manifest.records(out)) == 6
+
+
+def test_no_time_for_a_single_training_is_an_error(chain, clock, monkeypatch):  # noqa: F811
+    work_elapsed = shards.Work.elapsed
+    monkeypatch.setattr(shards.Work, "elapsed", lambda self: work_elapsed(self) + 1)
+    with pytest.raises(ResourceError, match="ended before the first training"):
+        evaluate.run(settings(chain, *NAMES, budget=0.5))
+    assert len(manifest.records(evaluate.run(settings(chain, *NAMES)))) == 10
+
+
+def test_the_report_lists_what_was_left_out_and_is_made_anew_with_more(chain, clock):  # noqa: F811
+    asked = ReportSettings(evaluation=chain / "data.eval", output=chain / "data.report", images=False)
+
+    def limits(budget):
+        evaluate.run(settings(chain, *NAMES, budget=budget))
+        return json.loads((report.run(asked) / "report.json").read_bytes())["limits"]
+
+    assert any(line.startswith("Time: 6 of 10 trainings left out by --budget 45 s") for line in limits(45.0))
+    assert not any("left out" in line for line in limits(None))
+    made = (chain / "data.report" / manifest.MANIFEST).read_bytes()
+    report.run(asked)
+    assert (chain / "data.report" / manifest.MANIFEST).read_bytes() == made, "up to date"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="forks")
+def test_killed_anywhere_while_it_goes_on(chain, clock, no_sync):  # noqa: F811
+    """Whatever was trained in the first sitting is kept, whether the kill comes before or after the reopening."""
+    more: EvaluateSettings = settings(chain, *NAMES, seeds=1)
+    whole = evaluate.run(more.model_copy(update={"output": chain / "whole.eval"}))
+    out = evaluate.run(more.model_copy(update={"budget": 35.0}))
+    assert len(manifest.records(out)) == 3
+    shutil.copytree(out, chain / "kept")
+    count = len(changes(lambda: evaluate.run(more)))
+    for k in range(1, count + 1):
+        shutil.rmtree(out)
+        shutil.copytree(chain / "kept", out)
+        assert killed(lambda: evaluate.run(more), k)
+        assert records(evaluate.run(more)) == records(whole), f"killed at change {k} of {count}"
+        assert manifest.verify(out).problems == []
+        assert manifest.read(out).run.measures == manifest.read(whole).run.measures, f"at {k} of {count}"

@@ -1,0 +1,32 @@
+"""Trainings that are there already: in other evaluations, and in this one's own earlier sittings."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ue_audit import agenda, manifest, shards
+from ue_audit.tools import Tools
+from ue_audit.trainings import Training
+
+
+def known(evaluations: tuple[Path, ...], wanted: set[str]) -> Iterator[tuple[str, dict[str, Any], float]]:
+    """(content, record, seconds) of trainings that another evaluation has, each once."""
+    for path in evaluations:
+        took = manifest.read(path).run.measures.get("training seconds", {})
+        for record in manifest.records(path):
+            content = record.get("content")
+            if content in wanted:
+                wanted.discard(content)
+                yield content, record, took.get(record["key"], 0.0)
+
+
+def reopen(work: shards.Work, planned: list[Training], budget: float | None, timer: Tools) -> bool:
+    """Go on with an evaluation that was sealed when its budget ended; False if not one training more fits now."""
+    found, records = manifest.read(work.output), manifest.records(work.output)
+    seconds: dict[str, float] = found.run.measures.get("training seconds", {})
+    there = {record["key"] for record in records}
+    following = next(training for training in planned if training.key not in there)
+    if not agenda.fits(following, planned, seconds, found.run.seconds, budget):
+        return False
+    work.reopen({r["key"]: [r] for r in records}, lambda: timer.save("seconds", lambda: {"seconds": seconds}))
+    return True
