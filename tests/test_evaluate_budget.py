@@ -116,3 +116,13 @@ def test_killed_anywhere_while_it_goes_on(chain, clock, no_sync):  # noqa: F811
         assert records(evaluate.run(more)) == records(whole), f"killed at change {k} of {count}"
         assert manifest.verify(out).problems == []
         assert manifest.read(out).run.measures == manifest.read(whole).run.measures, f"at {k} of {count}"
+
+
+@pytest.mark.parametrize("count", range(1, 11))
+def test_there_is_a_report_wherever_the_budget_ends(chain, clock, count):  # noqa: F811
+    out = evaluate.run(settings(chain, *NAMES, budget=10.0 * count))
+    assert len(manifest.records(out)) == count
+    made = report.run(ReportSettings(evaluation=out, output=chain / "data.report", images=False))
+    found = json.loads((made / "report.json").read_bytes())
+    assert found["verdict"]["grade"] is None, "under three seeds"
+    assert any("left out" in line for line in found["limits"]) == (count < 10)
