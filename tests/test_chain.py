@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ue_audit import audit, chain, cli, commands, shards
+from ue_audit import audit, chain, cli, configured, shards
 from ue_audit.audit import AuditSettings, Source
 from ue_audit.config import Config, preset_names
 from ue_audit.errors import UsageError
@@ -242,7 +242,7 @@ def test_shipped_audits(name: str) -> None:
     steps = chain.steps(asked, Path())
     assert [step.stage for step in steps][-1] == "report" and asked.name == name
     for step in steps:
-        assert commands.resolved(step)
+        assert configured.resolved(step)
 
 
 def test_quick_is_two_protections_three_countermeasures_three_seeds() -> None:

@@ -8,25 +8,16 @@ from typing import Any
 import typer
 from pydantic import TypeAdapter
 
-from ue_audit import audit, chain, manifest, methods, screen, shards
+from ue_audit import audit, chain, configured, manifest, methods, screen, shards
 from ue_audit import demo as images
 from ue_audit import doctor as examination
-from ue_audit.config import Config, did_you_mean, load_preset, parse_set, resolve
+from ue_audit.config import did_you_mean, parse_set
 from ue_audit.errors import UsageError
 from ue_audit.options import Given, Modes, modes, settings
 from ue_audit.rendering import compared, detected, listing, terminal
 from ue_audit.rendering.summary import report_panel
 from ue_audit.rendering.text import safe
-from ue_audit.settings import (
-    MODELS,
-    AdoptSettings,
-    CompareSettings,
-    DetectSettings,
-    EvaluateSettings,
-    TrainPriorSettings,
-    command,
-    parse_share,
-)
+from ue_audit.settings import MODELS, CompareSettings, DetectSettings, command, parse_share
 
 FEEDS = {"purify": ("source", "protect"), "evaluate": ("folders", "purify"), "report": ("evaluation", "evaluate")}
 """Where a stage's input is written, and the stage whose newest output it is when none is named."""
@@ -40,7 +31,7 @@ def stage(name: str, given: Given) -> None:
     asked: Any = settings(name, MODELS[name], given)
     step = chain.Step(name, asked)
     if mode.show_config:
-        screen.show_config(mode, resolved(step))
+        screen.show_config(mode, configured.resolved(step))
         return
     with screen.progress(mode) as progress:
         if mode.dry_run:
@@ -115,31 +106,6 @@ def compare(given: Given) -> None:
 
 def _locked(output: Path | None) -> AbstractContextManager[None]:
     return nullcontext() if output is None else shards.lock(output)
-
-
-def resolved(step: chain.Step) -> list[tuple[str, Config, dict[str, str]]]:
-    """The stage's settings and its method's configuration, with the origin of each value. Loads the method."""
-    given = dict.fromkeys(step.settings.model_fields_set, "flag")
-    layers = getattr(step.settings, "layers", {})
-    found: list[tuple[str, Config, dict[str, str]]] = [("settings", step.settings, given)]
-    if isinstance(step.settings, TrainPriorSettings):
-        from ue_audit.diffusion.prior import PriorConfig  # loads torch
-
-        preset = {"preset": load_preset(step.stage, step.settings.preset)}
-        return [*found, ("prior", *resolve(PriorConfig, {**preset, **layers}, step.stage))]
-    if isinstance(step.settings, AdoptSettings):
-        from ue_audit.adopt import Allowed
-
-        return [*found, ("budget", *resolve(Allowed, layers, step.stage))]
-    if isinstance(step.settings, EvaluateSettings):
-        from ue_audit import lineup
-
-        learners = lineup.gather(step.settings.learners, layers)
-        return [*found, *((f"learner {own.label}", own.chosen.config, own.chosen.origins) for own in learners)]
-    for kind in (kind for kind, stage in methods.STAGE.items() if stage == step.stage):
-        chosen = methods.configure(kind, getattr(step.settings, "method", ""), layers)
-        found.append((f"{kind} {chosen.name}", chosen.config, chosen.origins))
-    return found
 
 
 # -- whole audits ------------------------------------------------------------------------------------------
