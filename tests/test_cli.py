@@ -18,8 +18,8 @@ from ue_audit.settings import MODELS
 pytest_plugins = ("fake_stages",)
 
 COMMANDS = [
-    "protect", "import", "train-prior", "purify", "evaluate", "report", "run", "demo", "detect", "verify", "list",
-    "doctor",
+    "split", "protect", "import", "train-prior", "purify", "evaluate", "report", "run", "demo", "detect", "export",
+    "verify", "list", "doctor",
 ]  # fmt: skip
 HEAVY = ("torch", "torchvision", "lpips", "scipy", "PIL")
 
@@ -82,8 +82,12 @@ def test_every_stage_setting_has_an_option(stage: str, capsys: pytest.CaptureFix
         "start": "--from",
         "images": "--no-images",
         "noise_control": "--no-noise-control",
-        "source": "FOLDER",
+        "source": "SOURCE" if stage == "split" else "FOLDER",
         "raw": "RAW",
+        "form": "--from",
+        "raw_share": "--raw",
+        "test_share": "--test",
+        "val_share": "--val",
         "folders": "FOLDER",
         "evaluation": "FOLDER",
     }

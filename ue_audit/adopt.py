@@ -23,7 +23,7 @@ from ue_audit.config import Config, Levels, resolve
 from ue_audit.imagefolder import Intake
 from ue_audit.pairing import Sets
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import AdoptSettings, Plan
+from ue_audit.settings import AdoptSettings, Plan, pasted
 from ue_audit.statement import Manifest, statement
 from ue_audit.traits import sample, traits
 
@@ -180,7 +180,7 @@ def _statement(
             "separability of the changes": found["separability"],
             "share of high frequencies": found["high_frequency_share"],
         },
-        next=f"ue-audit purify --prior PRIOR.ckpt {output}",
+        next=pasted("ue-audit", "purify", "--prior", "PRIOR.ckpt", output),
     )
 
 

@@ -37,6 +37,24 @@ def _commands() -> Any:
     return commands
 
 
+@_command(
+    "split", "unsplit", "form", "raw_share", "test_share", "val_share", "set", "config", *INTAKE,
+    "seed", "output", "fresh", "dry_run", "show_config", *SHOW,
+)  # fmt: skip
+def split(given: Given) -> None:
+    """Make disjoint train/, val/, test/ and raw/ from one set of images: where every audit starts.
+    Files are copied byte for byte; the seed and their pixels decide where each goes, class by class. Exact copies land
+    in one part. Parts that the source has already are kept as they are. --set image=COLUMN and --set label=COLUMN name
+    the columns of parquet files. Nothing is ever downloaded.
+
+    ue-audit split photos/ -o data
+    ue-audit split --raw 40% --test 20% --seed 1 photos/
+    ue-audit split --from cifar10 -o cifar10 torchvision/
+    ue-audit split --from hf --set label=fine_label cifar100/
+    """
+    _commands().stage("split", given)
+
+
 @_command("protect", "images", "protection", "encoder", "ratio", "resize_output", *STAGE)
 def protect(given: Given) -> None:
     """Add a protection to images, within its budget.
@@ -115,6 +133,16 @@ def report(given: Given) -> None:
         _commands().compare(given)
     else:
         _commands().stage("report", given)
+
+
+@_command("export", "finished", "format", "output", "fresh", "show_config", "dry_run", *SHOW)
+def export(given: Given) -> None:
+    """Write a set for others to load, with a card that says how it was made and names neither host nor user.
+
+    ue-audit export data.emn
+    ue-audit export --format croissant -o publish data.emn
+    """
+    _commands().stage("export", given)
 
 
 @_command("run", "audit", "source", "audit_preset", "seeds", "set", "size", "budget", *INTAKE, *RUN)

@@ -94,6 +94,14 @@ MAGIC = {
 }  # fmt: skip
 
 
+def ending(data: bytes) -> str:
+    """The ending that a file of these bytes should have; "" for none of FORMATS."""
+    kind = next((name for magic, name in MAGIC.items() if data.startswith(magic)), "")
+    if data[:1] == b"P" and data[1:2].isdigit():
+        kind = "PPM"
+    return next((suffix for suffix, name in SUFFIXES.items() if name == kind), "")
+
+
 def _decoded(data: bytes, file: PurePath | None) -> tuple[Pixels, tuple[str, ...]]:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_header(image, data, file)

@@ -14,7 +14,7 @@ from ue_audit import agenda, cells, earlier, evidence, imagefolder, lineup, mani
 from ue_audit.errors import ResourceError, UsageError
 from ue_audit.imagefolder import ImageData
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import EvaluateSettings, Plan
+from ue_audit.settings import EvaluateSettings, Plan, pasted
 from ue_audit.statement import Manifest, RunDetails, statement
 from ue_audit.tools import Tools, pick_device
 from ue_audit.trainings import Exam, Training, exam_digest
@@ -223,7 +223,7 @@ def _statement(
         | ({"left_out": left} if left else {}),
         warnings=[*_warnings(settings, exam), *([agenda.words(left)] if left else [])],
         summary=shown,
-        next=f"ue-audit report {output}",
+        next=pasted("ue-audit", "report", output),
         run=RunDetails(device=str(exam.device), measures={"training seconds": seconds}),
     )
 

@@ -22,8 +22,8 @@ from ue_audit.storage import reserve, resources
 
 __all__ = [
     "BadImage", "Decoded", "Entry", "ImageData", "Intake", "Listing", "Parts", "Pixels", "Refusal", "SourceRecord",
-    "decode", "encode_png", "intake", "output_paths", "parts", "pixels_sha256", "resized", "scan", "spill", "take_in",
-    "to_float", "to_uint8",
+    "decode", "encode_png", "intake", "judge", "output_paths", "parts", "pixels_sha256", "resized", "scan", "spill",
+    "take_in", "to_float", "to_uint8",
 ]  # fmt: skip
 
 IN_MEMORY = 2**28
@@ -109,7 +109,7 @@ def intake(
     """
     taken = _decode_all(listing, size, array or _in_memory, progress)
     refused = sorted([*listing.refused, *taken.refused])
-    _judge(listing, refused, len(taken.sources), on_bad, max_bad)
+    judge(listing.root, refused, len(taken.sources), on_bad, max_bad)
     _check_sizes(taken.sizes, size, listing)
     left = {source.label for source in taken.sources}
     classes = tuple(name for name in listing.classes if name in left)
@@ -206,12 +206,13 @@ def _keep(
     return taken
 
 
-def _judge(listing: Listing, refused: list[Refusal], good: int, on_bad: str, max_bad: float) -> None:
+def judge(root: Path, refused: list[Refusal], good: int, on_bad: str, max_bad: float) -> None:
+    """Raises InputRefused listing every refusal (on_bad="stop", or more than the share `max_bad`, or nothing good)."""
     seen = good + len(refused)
     if refused and (on_bad == "stop" or len(refused) > max_bad * seen or not good):
         allowed = "" if on_bad == "stop" else f"; at most {max_bad:.1%} may be skipped (--max-bad)"
         raise InputRefused(
-            f"{listing.root}: {len(refused)} of {seen} files cannot be taken in{allowed}",
+            f"{root}: {len(refused)} of {seen} files cannot be taken in{allowed}",
             hint="repair or remove them, or leave them out with --on-bad skip",
             details=map(str, refused),
         )

@@ -55,6 +55,8 @@ TABLE: dict[str, Any] = {
     # arguments
     "images": _argument(Path, "FOLDER", "Class folders with images, or a folder with train/ and test/."),
     "foreign": _argument(Path, "FOLDER", "Images protected by another tool: class folders, or one flat folder."),
+    "unsplit": _argument(Path, "SOURCE", "Class folders or a flat folder; or what --from says."),
+    "finished": _argument(Path, "FOLDER", "A protected or purified set."),
     "raw": _argument(Path, "RAW", "Unprotected images of the same kind; class folders are ignored."),
     "protected": _argument(Path | None, "FOLDER", "Protected images; else the newest output of protect."),
     "folders": _argument(
@@ -89,6 +91,14 @@ TABLE: dict[str, Any] = {
     ),
     "eps": _option(CHOICE, "--eps SHARE", str, "Budget of the protection, such as 8/255.", "found by lineage"),
     "name": _option(CHOICE, "--name NAME", str, "What the report calls this countermeasure.", "the method"),
+    "raw_share": _option(CHOICE, "--raw SHARE", str, "For the attacker's prior.", DEFAULT["split.raw_share"]),
+    "test_share": _option(CHOICE, "--test SHARE", str, "For testing.", DEFAULT["split.test_share"]),
+    "val_share": _option(CHOICE, "--val SHARE", str, "For choosing attackers.", DEFAULT["split.val_share"]),
+    "form": _option(
+        CHOICE, "--from FORM", str, "What SOURCE is: folder, hf (Hugging Face's image folders and parquet files), or "
+        "torchvision's files of cifar10, cifar100, svhn, mnist, fashion-mnist, kmnist, stl10.", DEFAULT["split.form"],
+    ),
+    "format": _option(CHOICE, "--format NAME", str, "hf (Hugging Face) or croissant.", DEFAULT["export.format"]),
     # places
     "encoder": _option(PLACES, "--encoder FILE", Path, "Pretrained weights, for methods that need an encoder."),
     "prior": _option(PLACES, "--prior FILE", Path, "Diffusion prior, as train-prior writes it."),
@@ -145,10 +155,11 @@ SHOW = ("json", "quiet", "verbose")
 INTAKE = ("limit", "on_bad", "max_bad")
 RUN = ("seed", "device", "cache", "output", "fresh", "dry_run", "show_config", *SHOW)
 STAGE = ("set", "config", "size", *INTAKE, *RUN)
-NEEDED = ("images", "foreign", "originals", "raw", "outputs")
+NEEDED = ("images", "foreign", "originals", "raw", "outputs", "unsplit", "finished")
 FIELD = {
     "images": "source", "foreign": "source", "protected": "source", "originals": "clean",
     "protection": "method", "purifier": "method", "called": "method", "unprotected": "clean", "looked_at": "limit",
+    "unsplit": "source", "finished": "source",
 }  # fmt: skip
 READ = (
     "source", "raw", "start", "folders", "evaluation", "clean", "test", "val", "encoder", "own", "reuse", "like",

@@ -15,7 +15,7 @@ from ue_audit.errors import NonFiniteError, UsageError
 from ue_audit.imagefolder import Intake, Pixels, to_float
 from ue_audit.progress import SILENT, Progress
 from ue_audit.selection import Spread, select
-from ue_audit.settings import Plan, ProtectSettings
+from ue_audit.settings import Plan, ProtectSettings, pasted
 from ue_audit.statement import Budget, Manifest, RunDetails, statement
 from ue_audit.tools import Tools, pick_device
 from ue_audit.traits import sample, traits
@@ -221,7 +221,7 @@ def _statement(
             "largest change (levels)": max(r["linf"] for r in records),
             "mean PSNR (dB)": round(float(np.mean(psnr)), 2) if psnr else None,
         },
-        next=f"ue-audit purify --prior PRIOR.ckpt {output}",
+        next=pasted("ue-audit", "purify", "--prior", "PRIOR.ckpt", output),
         run=RunDetails(device=str(tools.device)),
     )
 

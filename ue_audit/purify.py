@@ -16,7 +16,7 @@ from ue_audit.errors import NonFiniteError, ResourceError
 from ue_audit.fidelity import Measure
 from ue_audit.imagefolder import ImageData, Intake, to_float, to_uint8
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import Plan, PurifySettings
+from ue_audit.settings import Plan, PurifySettings, pasted
 from ue_audit.statement import Manifest, RunDetails, statement
 from ue_audit.stopwatch import Stopwatch
 from ue_audit.tools import Batch, Tools, pick_device
@@ -213,7 +213,7 @@ def _statement(
         notes=tools.notes | {"partial": settings.limit is not None},
         warnings=[*tools.notes.pop("warnings", []), *taken.warnings()],
         summary={"images purified": len(records)} | _means(records),
-        next=f"ue-audit evaluate {source} {output}",
+        next=pasted("ue-audit", "evaluate", source, output),
         run=RunDetails(device=str(tools.device), measures={"purifying seconds": round(watch.seconds, 6)}),
     )
 

@@ -56,7 +56,7 @@ from ue_audit.manifest import MANIFEST, Dependency, Manifest
 from ue_audit.progress import SILENT, Progress
 from ue_audit.rendering import html, markdown
 from ue_audit.samples import Samples
-from ue_audit.settings import Plan, ReportSettings
+from ue_audit.settings import Plan, ReportSettings, pasted
 
 FILES = ("report.json", "report.md", "report.html", "report.png", attestation.FILE)
 
@@ -151,7 +151,7 @@ def _statement(settings: ReportSettings, known: Facts, report: dict[str, Any]) -
             "its lower end": judged["survival"] and judged["survival"]["low"],
             "grade": judged["grade"] or "none",
         },
-        next=f"ue-audit verify --chain {settings.place()}",
+        next=pasted("ue-audit", "verify", "--chain", settings.place()),
     )
 
 

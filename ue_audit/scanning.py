@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from ue_audit.errors import IntegrityError, ResourceError, UsageError
 from ue_audit.names import bad_name, fold, printable, twins
@@ -25,6 +25,7 @@ SUFFIXES = {
 LITTER = {".ds_store", "thumbs.db", "desktop.ini"}  # left by file managers, in class folders too
 OURS = "ue-audit."
 NAME_BYTES = 255
+PARTS = ("train", "val", "test", "raw")
 
 
 class Entry(NamedTuple):
@@ -68,11 +69,13 @@ class Parts(NamedTuple):
 def parts(folder: Path) -> Parts:
     """The parts of `folder`: itself an ImageFolder root, or a holder of train/ and, if there, test/ and val/.
 
-    A `train/` with class folders is a part; one with images in it is a class of that name.
+    A `train/` with class folders is a part; one with images in it is a class of that name, unless everything beside it
+    is a part, too.
     """
     names = {path.name for path in _folders(folder)}
     train = folder / "train"
-    if "train" not in names or not _folders(train) or _has_images(train):
+    flat = len(names) > 1 and names <= set(PARTS)
+    if "train" not in names or ((not _folders(train) or _has_images(train)) and not flat):
         return Parts(folder, None, None)
     test, val = (folder / name if name in names else None for name in ("test", "val"))
     return Parts(train, test, val)
@@ -108,7 +111,7 @@ def scan(root: Path, *, flat: bool | None = False, limit: int | None = None) -> 
     walk.folder(root.resolve(), "")
     if flat is None and not walk.entries and any(refusal.reason == "outside-class" for refusal in walk.refused):
         return scan(root, flat=True, limit=limit)
-    entries = _limited(walk.kept(), limit)
+    entries = evenly(walk.kept(), limit)
     if not entries and not walk.refused:
         raise UsageError(f"no images in {root}", hint="expected <class>/<image>" if not flat else "")
     labels = {entry.label for entry in entries if entry.label is not None}
@@ -118,15 +121,28 @@ def scan(root: Path, *, flat: bool | None = False, limit: int | None = None) -> 
     return Listing(root, tuple(entries), tuple(sorted(labels)), refused, empty)
 
 
-def _limited(entries: list[Entry], limit: int | None) -> list[Entry]:
+class Labelled(Protocol):
+    """What `evenly` has to know of an image."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def label(self) -> str | None: ...
+
+
+Item = TypeVar("Item", bound=Labelled)
+
+
+def evenly(entries: Sequence[Item], limit: int | None) -> list[Item]:
+    """At most `limit` entries, taken from the classes in turn, sorted by path."""
     if limit is None or limit >= len(entries):
-        return entries
-    classes: dict[str | None, list[Entry]] = {}
+        return list(entries)
+    classes: dict[str | None, list[Item]] = {}
     for entry in entries:
         classes.setdefault(entry.label, []).append(entry)
     turns = chain.from_iterable(zip_longest(*classes.values()))
     taken = [entry for entry in turns if entry is not None][:limit]
-    return sorted(taken)
+    return sorted(taken, key=lambda entry: entry.path)
 
 
 @dataclass

@@ -3,13 +3,14 @@
 `layers` holds the method's own settings, weakest first: {"preset": {...}, "file": {...}, "flag": {...}}.
 """
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ue_audit.config import Config, Levels, show_fraction, show_yaml
 
@@ -120,6 +121,46 @@ class AdoptSettings(Config):
         return self.output or Path(f"{base_name(self.source)}.{self.method}")
 
 
+class SplitSettings(Config):
+    """`split`: what is left of the shares is for training; a part that the source has already is kept."""
+
+    source: Path
+    form: Literal[
+        "folder", "hf", "cifar10", "cifar100", "svhn", "mnist", "fashion-mnist", "kmnist", "stl10"
+    ] = "folder"  # fmt: skip
+    raw_share: Share = Field(0.2, lt=1)
+    test_share: Share = Field(0.1, lt=1)
+    val_share: Share = Field(0.05, lt=1)
+    seed: int = Field(0, ge=0)
+    limit: int | None = Field(None, ge=1)
+    on_bad: Literal["stop", "skip"] = "stop"
+    max_bad: Share = 0.01
+    fresh: bool = False
+    output: Path | None = None
+    layers: Layers = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _some_left(self) -> "SplitSettings":
+        if self.raw_share + self.test_share + self.val_share >= 1:
+            raise ValueError("expected shares that leave something for training, found 100% or more together")
+        return self
+
+    def place(self) -> Path:
+        return self.output or Path(f"{base_name(self.source)}.split")
+
+
+class ExportSettings(Config):
+    """`export`: the images of one output of ue-audit, for others to load."""
+
+    source: Path
+    format: Literal["hf", "croissant"] = "hf"
+    fresh: bool = False
+    output: Path | None = None
+
+    def place(self) -> Path:
+        return self.output or Path(f"{base_name(self.source)}.{self.format}")
+
+
 class TrainPriorSettings(StageSettings):
     raw: Path
     preset: str = "small"
@@ -202,7 +243,10 @@ def base_name(folder: Path) -> str:
 
 
 POSITIONAL = ("source", "raw", "folders", "evaluation")
-SPELLED = {"output": "-o", "learners": "--learner", "start": "--from"}
+SPELLED = {
+    "output": "-o", "learners": "--learner", "start": "--from", "form": "--from",
+    "raw_share": "--raw", "test_share": "--test", "val_share": "--val",
+}  # fmt: skip
 PASSING = {"fresh", "cache", "reuse", "budget"}  # how a run was asked for, not what was made
 
 
@@ -223,7 +267,19 @@ def command(verb: str, settings: Config) -> str:
             places += [str(path) for path in (value if isinstance(value, tuple) else [value])]
         elif value != info.get_default(call_default_factory=True) and not _implied(field, settings):
             words += list(_words(field, value))
-    return shlex.join([*words, *places])
+    return pasted(*words, *places)
+
+
+def pasted(*words: object) -> str:
+    """Words as a line to paste here; an absolute path becomes one from here, since it may name its user."""
+    return shlex.join(_near(str(word)) for word in words)
+
+
+def _near(word: str) -> str:
+    try:
+        return os.path.relpath(word) if Path(word).is_absolute() else word
+    except ValueError:  # on another drive
+        return word
 
 
 def _implied(field: str, settings: Any) -> bool:
@@ -250,6 +306,8 @@ MODELS: dict[str, type[Config]] = {
     "evaluate": EvaluateSettings,
     "report": ReportSettings,
     "detect": DetectSettings,
+    "split": SplitSettings,
+    "export": ExportSettings,
 }
 
 

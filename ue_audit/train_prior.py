@@ -11,7 +11,7 @@ from ue_audit.diffusion import prior as priors
 from ue_audit.filework import FileWork
 from ue_audit.imagefolder import Intake
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import Plan, TrainPriorSettings
+from ue_audit.settings import Plan, TrainPriorSettings, pasted
 from ue_audit.statement import Manifest, RunDetails, statement
 from ue_audit.tools import Tools, pick_device
 
@@ -108,6 +108,6 @@ def _statement(
         },
         warnings=[*tools.notes.pop("warnings", []), *taken.warnings()],
         summary=figures,
-        next=f"ue-audit purify --prior {output}",
+        next=pasted("ue-audit", "purify", "--prior", output),
         run=RunDetails(device=str(tools.device)),
     )
