@@ -75,14 +75,15 @@ def readme(card: Card) -> bytes:
     """README.md: the card's YAML, then the same for people. Names from outside are never markup."""
     parts = [f"# {markdown(card.title)}", markdown(describe(card)), _facts(card), "## How it was made"]
     parts += [part for number, step in enumerate(card.history, 1) for part in _step(number, step)]
-    columns = [f"- {code('sha256')} of the file; {code('pixels_sha256')} of WIDTHxHEIGHT, a line break, the RGB bytes"]
+    columns = [f"- {code('label')}: the class, by its place in the list above"] if card.classes else []
+    columns += [f"- {code('sha256')} of the file; {code('pixels_sha256')} of WIDTHxHEIGHT, a line break, the RGB bytes"]
     columns += [f"- {code(name)}: {FIGURE_WORDS[name]}" for name in card.figures]
     parts += ["## Columns", "\n".join(columns), "## Licence", "Not known to the tool: add that of the images here."]
     return ("---\n" + yaml.safe_dump(_header(card), sort_keys=False) + "---\n\n" + "\n\n".join(parts) + "\n").encode()
 
 
 def _header(card: Card) -> dict[str, Any]:
-    """The fields that Hugging Face reads; class names make `label` a class label and not a text."""
+    """The fields that Hugging Face reads: the one place where numbers of classes get their names back."""
     features: list[dict[str, Any]] = [{"name": "image", "dtype": "image"}]
     if card.classes:
         names = {str(number): plain(name) for number, name in enumerate(card.classes)}
@@ -90,12 +91,13 @@ def _header(card: Card) -> dict[str, Any]:
     features += [{"name": name, "dtype": "string"} for name in ("sha256", "pixels_sha256")]
     types = {"width": "int64", "height": "int64", "linf": "int64", "psnr": "float64"}
     features += [{"name": name, "dtype": types[name]} for name in card.figures]
+    files = [{"split": "train", "path": "train/**"}]
     return {
         "pretty_name": plain(card.title),
         "task_categories": ["image-classification"] if card.classes else ["unconditional-image-generation"],
         "size_categories": [_size(card.images)],
         "tags": ["unlearnable-examples", "ue-audit"],
-        "dataset_info": {"features": features},
+        "configs": [{"config_name": "default", "data_files": files, "features": features}],
     }
 
 
@@ -164,12 +166,12 @@ def croissant(card: Card, table: bytes) -> bytes:
         "description": f"{describe(card)} Made by: {'; then '.join(words(step) for step in card.history)}.",
         "url": f"urn:sha256:{card.history[-1].tree}",
         "version": "1.0.0",
-        "creator": {"@type": "sc:SoftwareApplication", "name": "ue-audit"},
+        "creator": {"@type": "sc:Organization", "name": "made with ue-audit"},
         "prov:wasDerivedFrom": [_derived(step) for step in card.history],
         "distribution": [
             {
                 "@type": "cr:FileObject",
-                "@id": "metadata",
+                "@id": "metadata.csv",
                 "name": "metadata.csv",
                 "description": "One line an image, with the sha256 of its file.",
                 "contentUrl": "metadata.csv",
@@ -179,7 +181,7 @@ def croissant(card: Card, table: bytes) -> bytes:
             },
             {
                 "@type": "cr:FileSet",
-                "@id": "files",
+                "@id": "image-files",
                 "name": "images",
                 "description": f"Every image; in-toto dirHash1 of the set: {card.history[-1].tree}",
                 "encodingFormat": "image/png",
@@ -203,17 +205,20 @@ def _derived(step: Step) -> dict[str, Any]:
 def _record_sets(card: Card) -> Iterator[dict[str, Any]]:
     """The classes, what the table says of each image, and the images themselves."""
     if card.classes:
-        name = _field("classes/name", "sc:Text", "A class.")
-        data = [{"classes/name": plain(label)} for label in card.classes]
-        yield _records("classes", "classes/name", [name]) | {"dataType": "sc:Enumeration", "data": data}
-    columns = {"file_name": "sc:Text", **({"label": "sc:Text"} if card.classes else {}), "sha256": "sc:Text"}
+        names = [_field("classes/label", "sc:Integer", "Its number."), _field("classes/name", "sc:Text", "Its name.")]
+        data = [{"classes/label": number, "classes/name": plain(name)} for number, name in enumerate(card.classes)]
+        yield _records("classes", "classes/label", names) | {"dataType": "sc:Enumeration", "data": data}
+    columns = {"file_name": "sc:Text", **({"label": "sc:Integer"} if card.classes else {}), "sha256": "sc:Text"}
     columns |= {"pixels_sha256": "sc:Text"} | {name: TYPES[name] for name in card.figures}
     fields = [
-        _field(f"metadata/{name}", kind, FIGURE_WORDS.get(name, name), {"fileObject": "metadata"}, {"column": name})
+        _field(f"metadata/{name}", kind, FIGURE_WORDS.get(name, name), {"fileObject": "metadata.csv"}, {"column": name})
         for name, kind in columns.items()
     ]
+    for field in fields:
+        if field["@id"] == "metadata/label":
+            field["references"] = {"field": {"@id": "classes/label"}}
     yield _records("metadata", "metadata/file_name", fields)
-    own = {"fileSet": "files"}
+    own = {"fileSet": "image-files"}
     path = _field("images/file_name", "sc:Text", "Its path.", own, {"fileProperty": "fullpath"})
     content = _field("images/content", "sc:ImageObject", "The image.", own, {"fileProperty": "content"})
     yield _records("images", "images/file_name", [path, content])

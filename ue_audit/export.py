@@ -4,6 +4,7 @@
     croissant   images/<class>/*.png, metadata.csv, croissant.json: Croissant 1.0, the metadata beside the images
 
 What is written is meant to be published: it names methods, budgets and digests, and no place, user, host or seed.
+Read back with datasets 5.2.0 (`label` is a ClassLabel) and mlcroissant 1.1.1 (valid; every record set can be read).
 """
 
 import csv
@@ -140,14 +141,18 @@ def _history(source: Path, made: Manifest) -> list[cards.Step]:
 
 
 def _metadata(records: list[dict[str, Any]], card: Card, below: str) -> bytes:
-    """One line an image: its path, class if the set has any, digests and figures."""
-    labels = ("label",) if card.classes else ()
-    names = ("file_name", *labels, "sha256", "pixels_sha256", *card.figures)
+    """One line an image: its path, class if the set has any, digests and figures.
+
+    A class is its number: readers would take classes called 007, 2024-05-01 or None for something else than text.
+    """
+    labels = {name: number for number, name in enumerate(card.classes)}
+    figures = ("sha256", "pixels_sha256", *card.figures)
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
-    lines.writerow(names)
+    lines.writerow(["file_name", *(["label"] if labels else []), *figures])
     for record in records:
-        lines.writerow([f"{below}{record['path']}", *(record[name] for name in names[1:])])
+        own = [labels[record["label"]]] if labels else []
+        lines.writerow([f"{below}{record['path']}", *own, *(record[name] for name in figures)])
     return out.getvalue().encode()
 
 
@@ -159,7 +164,7 @@ def _parameters(settings: ExportSettings, made: Manifest) -> dict[str, Any]:
 
 
 def _statement(settings: ExportSettings, made: Manifest, records: list[dict[str, Any]]) -> Manifest:
-    name = settings.source.resolve().name
+    name, place = settings.source.resolve().name, settings.place()
     parent = manifest.Dependency(name="exported", uri=quote(f"../{name}"), digest={"tree": made.tree})
     return statement(
         stage="export",
@@ -168,5 +173,5 @@ def _statement(settings: ExportSettings, made: Manifest, records: list[dict[str,
         dependencies=[parent],
         counts={"written": len(records), "classes": len(_classes(records))},
         summary={"images": len(records), "classes": len(_classes(records)), "tree of the set": made.tree[:12]},
-        next=pasted("ue-audit", "verify", settings.place()),
+        next=pasted("ue-audit", "verify", place) if place == Path(place.name) else "",
     )

@@ -78,7 +78,10 @@ def _candidate(
 
 
 def _labels(place: Path, root: Path, columns: Columns) -> dict[Path, str] | None:
-    """file -> class folder by the metadata beside the images, or above them; None if that has no classes."""
+    """file -> class folder by the metadata beside the images, or above them.
+
+    None if that has no classes, or only numbers for the folders that the images lie in.
+    """
     for folder in dict.fromkeys((place, place.parent, root)):
         for name in METADATA:
             if (folder / name).is_file() and folder.is_relative_to(root):
@@ -87,6 +90,9 @@ def _labels(place: Path, root: Path, columns: Columns) -> dict[Path, str] | None
                 if column is None:
                     return None
                 names = [str(row[column]) for row in rows]
+                own = [PurePath(str(row["file_name"])).parent.name for row in rows]
+                if all(own) and len(set(own)) == len(set(names)) == len(set(zip(own, names, strict=True))):
+                    return None
                 folders = dict(zip(dict.fromkeys(names), class_folders([*dict.fromkeys(names)]), strict=True))
                 return {
                     (folder / str(row["file_name"])).resolve(): folders[label]

@@ -78,8 +78,9 @@ def place(settings: SplitSettings, found: Found, looked: list[Image | Refusal]) 
     """Which image goes where. Raises InputRefused, and UsageError if a part would be empty."""
     images = [image for image in looked if isinstance(image, Image)]
     refused = sorted([*found.refused, *(refusal for refusal in looked if isinstance(refusal, Refusal))])
-    if not images and not refused:
-        raise UsageError(f"no images in {found.root}", hint="--from says what form the set has, such as --from hf")
+    if not found.candidates:
+        hint = "--from says what form a set has: hf for parquet files, cifar10 and others for torchvision's"
+        raise UsageError(f"no images in {found.root}", hint=hint, details=map(str, refused))
     judge(found.root, refused, len(images), settings.on_bad, settings.max_bad)
     alike = near_duplicates(images)
     images, left_out = _once(images, alike)
