@@ -15,7 +15,6 @@ from ue_audit.settings import (
     ReportSettings,
     TrainPriorSettings,
     base_name,
-    command,
     parse_duration,
     parse_share,
     pasted,
@@ -129,10 +128,5 @@ def test_a_missing_folder_is_named(model: Any) -> None:
     assert any("needed, and not given" in detail for detail in caught.value.details)
 
 
-def test_a_line_to_paste_names_no_absolute_path_and_quotes_what_must_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert pasted("ue-audit", "report", tmp_path / "my photos.eval") == "ue-audit report 'my photos.eval'"
-    settings = ProtectSettings(source=tmp_path / "data", output=tmp_path / "out" / "x")
-    assert command("protect", settings) == "ue-audit protect -o out/x data"
+def test_a_line_to_paste_quotes_what_must_be() -> None:
+    assert pasted("ue-audit", "report", Path("my photos.eval")) == "ue-audit report 'my photos.eval'"

@@ -243,6 +243,10 @@ def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert not (Path("photos.split") / "val").exists() and found["warnings"] == []
 
 
-def test_no_host_and_no_absolute_path_is_kept(here: Path) -> None:
-    out = split.run(settings(source=here / SOURCE, output=here / OUT))
-    assert str(here).encode() not in b"".join(contents(out).values())
+def test_no_absolute_path_is_kept_and_the_next_command_is_for_where_one_is(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir("/")
+    assert cli.main(["split", "-o", str(here / "my data"), str(here / SOURCE)]) == 0
+    assert str(here).encode() not in b"".join(contents(here / "my data").values())
+    assert f"next: ue-audit protect '{here / 'my data'}'" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """What each command does, once its options are read: settings, stage or chain, closing words."""
 
 import json
+import shlex
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,9 @@ def _closing(mode: Modes, title: str, path: Path, **more: Any) -> None:
     """What was made, from its manifest; of a report the verdict, too."""
     m = manifest.read(path)
     document = {"command": title, "output": str(path), "status": m.status, "summary": m.summary}
-    document |= {"warnings": m.warnings, "next": m.next, **more}
-    end = terminal.Closing(str(path), m.summary, tuple(m.warnings), m.next)
+    following = _from_here(m.next, path.parent)
+    document |= {"warnings": m.warnings, "next": following, **more}
+    end = terminal.Closing(str(path), m.summary, tuple(m.warnings), following)
     parts = terminal.closing(title, end, panel=terminal.console().is_terminal)
     if m.stage == "report":
         found = _report(path)
@@ -69,6 +71,12 @@ def _closing(mode: Modes, title: str, path: Path, **more: Any) -> None:
         end = end._replace(made=str(path / "report.html"), numbers={}, warnings=())
         parts = [report_panel(found), *terminal.closing(title, end, panel=False)]
     screen.result(mode, document, *parts, place=path)
+
+
+def _from_here(line: str, folder: Path) -> str:
+    """A manifest's next command, whose paths may count from the folder of its output, to paste here."""
+    words = shlex.split(line)
+    return shlex.join(str(folder / w) if not Path(w).exists() and (folder / w).exists() else w for w in words)
 
 
 def _report(path: Path) -> Any:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -71,3 +72,8 @@ def portable(value: Any, base: Path) -> Any:
         near = os.path.relpath(path.resolve(), base.resolve()) if path.is_absolute() else path
         return Path(near).as_posix()
     return value
+
+
+def portable_line(line: str, base: Path) -> str:
+    """A command with its absolute paths rewritten in the same way."""
+    return shlex.join(portable(shlex.split(line), base))

@@ -69,8 +69,7 @@ class Parts(NamedTuple):
 def parts(folder: Path) -> Parts:
     """The parts of `folder`: itself an ImageFolder root, or a holder of train/ and, if there, test/ and val/.
 
-    A `train/` with class folders is a part; one with images in it is a class of that name, unless everything beside it
-    is a part, too.
+    A `train/` with images in it is a class of that name, unless all that lies beside it is a part, too.
     """
     names = {path.name for path in _folders(folder)}
     train = folder / "train"

@@ -3,7 +3,6 @@
 `layers` holds the method's own settings, weakest first: {"preset": {...}, "file": {...}, "flag": {...}}.
 """
 
-import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -271,15 +270,8 @@ def command(verb: str, settings: Config) -> str:
 
 
 def pasted(*words: object) -> str:
-    """Words as a line to paste here; an absolute path becomes one from here, since it may name its user."""
-    return shlex.join(_near(str(word)) for word in words)
-
-
-def _near(word: str) -> str:
-    try:
-        return os.path.relpath(word) if Path(word).is_absolute() else word
-    except ValueError:  # on another drive
-        return word
+    """Words as a line to paste, quoted where they must be."""
+    return shlex.join(map(str, words))
 
 
 def _implied(field: str, settings: Any) -> bool:

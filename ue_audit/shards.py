@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ue_audit import journal, storage
-from ue_audit.digests import OURS, canonical, file_sha256, portable, record_lines, sums, tree_digest
+from ue_audit.digests import OURS, canonical, file_sha256, portable, portable_line, record_lines, sums, tree_digest
 from ue_audit.errors import IntegrityError, UsageError
 from ue_audit.statement import JOURNAL, MANIFEST, RECORDS, SUMS, Manifest, RunDetails, parse, render, sidecar, versions
 from ue_audit.storage import lock, refuse_overlap, write_file
@@ -236,6 +236,7 @@ class Work:
         return manifest.model_copy(
             update={
                 "settings": portable(manifest.settings, self.output.parent),
+                "next": portable_line(manifest.next, self.output.parent),
                 "tree": tree_digest(self._files.items() or [(RECORDS, records_sha256)]),
                 "records_sha256": records_sha256,
                 "key": self.key,
@@ -266,7 +267,8 @@ def seal_file(path: Path, data: bytes, manifest: Manifest) -> Path:
     """Write an output that is one file, and its manifest beside it (`<name>.ue-audit.json`)."""
     digest = hashlib.sha256(data).hexdigest()
     settings = portable(manifest.settings, path.parent)
-    manifest = manifest.model_copy(update={"subject": path.name, "sha256": digest, "settings": settings})
+    following = portable_line(manifest.next, path.parent)
+    sealed = {"subject": path.name, "sha256": digest, "settings": settings, "next": following}
     write_file(path, data)
-    write_file(sidecar(path), render(manifest))
+    write_file(sidecar(path), render(manifest.model_copy(update=sealed)))
     return path
