@@ -19,7 +19,7 @@ pytest_plugins = ("fake_stages",)
 
 COMMANDS = [
     "split", "protect", "import", "train-prior", "purify", "evaluate", "report", "run", "demo", "detect", "export",
-    "verify", "list", "doctor",
+    "verify", "list", "doctor", "bench",
 ]  # fmt: skip
 HEAVY = ("torch", "torchvision", "lpips", "scipy", "PIL")
 

@@ -199,6 +199,21 @@ def list_names(given: Given) -> None:
     _commands().list_names(given)
 
 
+@_command(
+    "bench", "parts", "profile", "trial", "accuracy", "trainings", "own_prior", "demo", "keep", "purified", "repeats",
+    "seed", "device", "table", *SHOW,
+)  # fmt: skip
+def bench(given: Given) -> None:
+    """How fast every stage is here, beside plain recipes.
+    Parts: start-up, stages, purification, published, training, prior, demo; frontier and growth only when named.
+
+    ue-audit bench -o bench.md
+    ue-audit bench --part purification --part frontier --keep material
+    ue-audit bench --profile purify
+    """
+    _commands().bench(given)
+
+
 @_command("doctor", *SHOW)
 def doctor(given: Given) -> None:
     """What this machine has: versions, devices, weights, disk.

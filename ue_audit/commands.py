@@ -15,10 +15,10 @@ from ue_audit import doctor as examination
 from ue_audit.config import did_you_mean, parse_set
 from ue_audit.errors import UsageError
 from ue_audit.options import Given, Modes, modes, settings
-from ue_audit.rendering import compared, detected, listing, terminal
+from ue_audit.rendering import benched, compared, detected, listing, terminal
 from ue_audit.rendering.summary import report_panel
 from ue_audit.rendering.text import safe
-from ue_audit.settings import MODELS, CompareSettings, DetectSettings, command, parse_share
+from ue_audit.settings import MODELS, BenchSettings, CompareSettings, DetectSettings, command, parse_share
 
 FEEDS = {"purify": ("source", "protect"), "evaluate": ("folders", "purify"), "report": ("evaluation", "evaluate")}
 """Where a stage's input is written, and the stage whose newest output it is when none is named."""
@@ -198,6 +198,17 @@ def detect(given: Given) -> None:
     with screen.progress(mode) as progress:
         found = detection.run(asked, progress)
     screen.result(mode, {"command": "detect", **found}, detected.lines(found), place=found["protected"])
+
+
+def bench(given: Given) -> None:
+    """Tables of times, each beside its plain recipe."""
+    mode = modes(given)
+    asked = settings("bench", BenchSettings, given)
+    from ue_audit import bench as measuring  # loads torch
+
+    with screen.progress(mode) as progress:
+        document = measuring.run(asked, progress)
+    screen.result(mode, {"command": "bench", **document}, *benched.tables(document), place=asked.output or "")
 
 
 def verify(given: Given) -> None:

@@ -81,11 +81,16 @@ TABLE: dict[str, Any] = {
     "preset": _option(CHOICE, "--preset NAME", str, "Preset of the prior.", DEFAULT["train-prior.preset"]),
     "audit_preset": _option(CHOICE, "--preset NAME", str, "Audit preset, such as quick; `ue-audit list` has them."),
     "seeds": _option(CHOICE, "--seeds N", str, "Trainings of each set.", DEFAULT["evaluate.seeds"]),
+    "trainings": _option(CHOICE, "--seeds N", str, "Trainings behind each accuracy."),
     "set": _option(CHOICE, "--set KEY=VALUE", list[str], "One setting; repeatable."),
     "config": _option(CHOICE, "--config FILE", Path, "Settings from a YAML file."),
     "cross": _option(CHOICE, "--cross", bool, "Countermeasures in training on purified images, too."),
     "no_noise_control": _option(CHOICE, "--no-noise-control", bool, "No clean + random noise; no grade."),
     "quick": _option(CHOICE, "--quick", bool, "One training seed and no grade."),
+    "parts": _option(CHOICE, "--part NAME", list[str], "What to measure; repeatable.", "all but frontier and growth"),
+    "profile": _option(CHOICE, "--profile STAGE", str, "Instead: the top costs of this stage."),
+    "trial": _option(CHOICE, "--quick", bool, "A trial of the bench itself, in a minute; its figures say nothing."),
+    "accuracy": _option(CHOICE, "--accuracy", bool, "Train, too: what speed costs in accuracy. Takes long."),
     "ratio": _option(
         CHOICE, "--ratio SHARE", str, "Protect only this share of each class, such as 80%.", DEFAULT["protect.ratio"]
     ),
@@ -112,6 +117,10 @@ TABLE: dict[str, Any] = {
     "own": _option(PLACES, "--own FOLDER", Path, "Clean labelled images of the attacker's own."),
     "reuse": _option(PLACES, "--reuse FOLDER", list[Path], "Evaluation whose equal trainings are taken over."),
     "output": _option(PLACES, "-o --output PATH", Path, "Where to write.", "input name + method, here"),
+    "table": _option(PLACES, "-o --output FILE", Path, "Write the tables there as Markdown, too."),
+    "own_prior": _option(PLACES, "--prior FILE", Path, "Prior to measure with.", "the demo's, trained first"),
+    "demo": _option(PLACES, "--demo FOLDER", Path, "A finished demo, whose times are told.", "ue-audit-demo"),
+    "keep": _option(PLACES, "--keep FOLDER", Path, "Where what is measured with is kept, for the next bench."),
     "cache": _option(PLACES, "--cache FOLDER", Path, "Where decoded images above 256 MiB are held."),
     # images
     "size": _option(IMAGES, "--size PIXELS", str, "Working size.", "the images' own"),
@@ -120,6 +129,7 @@ TABLE: dict[str, Any] = {
     "looked_at": _option(
         IMAGES, "--limit N", str, "Look at N images, even over classes.", DEFAULT["detect.limit"]
     ),
+    "purified": _option(IMAGES, "--limit N", str, "Purify N images in a run."),
     "on_bad": _option(
         IMAGES, "--on-bad HOW", str, "With unusable images: stop, or skip them.",
         DEFAULT["protect.on_bad"],
@@ -135,6 +145,7 @@ TABLE: dict[str, Any] = {
     "budget": _option(
         RUNNING, "--budget TIME", str, "Begin no training that would end later, over all sittings; such as 2h."
     ),
+    "repeats": _option(RUNNING, "--repeats N", str, "Rounds of every comparison."),
     "fresh": _option(RUNNING, "--fresh", bool, "Start over instead of going on."),
     "dry_run": _option(RUNNING, "--dry-run", bool, "Say what would be done, and how long; write nothing."),
     # showing
@@ -160,6 +171,8 @@ FIELD = {
     "images": "source", "foreign": "source", "protected": "source", "originals": "clean",
     "protection": "method", "purifier": "method", "called": "method", "unprotected": "clean", "looked_at": "limit",
     "unsplit": "source", "finished": "source",
+    "parts": "part", "trial": "quick", "table": "output", "own_prior": "prior", "purified": "limit",
+    "trainings": "seeds",
 }  # fmt: skip
 READ = (
     "source", "raw", "start", "folders", "evaluation", "clean", "test", "val", "encoder", "own", "reuse", "like",

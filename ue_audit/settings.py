@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -235,6 +235,34 @@ class DetectSettings(Config):
     device: Device = "auto"
 
 
+BenchPart = Literal[
+    "start-up", "stages", "purification", "published", "training", "prior", "demo", "frontier", "growth"
+]  # fmt: skip
+BENCH_PARTS: tuple[str, ...] = get_args(BenchPart)
+ASKED_PARTS = ("frontier", "growth")  # which take long, and run only when named
+
+
+class BenchSettings(Config):
+    """`bench` decides no result: it times. `limit` images are purified in a run; None stands for benches/scene.py's.
+
+    `keep` is a folder for what is measured with, so that the next bench finds it.
+    """
+
+    part: tuple[BenchPart, ...] = ()
+    profile: Literal["protect", "train-prior", "purify", "evaluate", "verify"] | None = None
+    quick: bool = False
+    accuracy: bool = False
+    prior: Path | None = None
+    demo: Path | None = None
+    keep: Path | None = None
+    limit: int | None = Field(None, ge=8)
+    repeats: int | None = Field(None, ge=1)
+    seeds: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+    device: Device = "auto"
+    output: Path | None = None
+
+
 def base_name(folder: Path) -> str:
     """`data/` -> "data"; `data/train` -> "data", since `train` names a part of a set; a bare `raw/` -> "raw"."""
     place, part = folder.resolve(), folder.name in ("train", "test", "val", "raw") and len(folder.parts) > 1
@@ -300,6 +328,7 @@ MODELS: dict[str, type[Config]] = {
     "detect": DetectSettings,
     "split": SplitSettings,
     "export": ExportSettings,
+    "bench": BenchSettings,
 }
 
 

@@ -1,0 +1,1 @@
+"""The parts of `ue-audit bench`: each one module with `TITLE` and `run(scene) -> Part`."""
