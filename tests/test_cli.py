@@ -160,3 +160,9 @@ def test_dry_run_writes_nothing(calls: list[tuple[str, Any]], data: Path, capsys
     assert sorted(Path().rglob("*")) == before
     out = capsys.readouterr().out
     assert "2 images in 1 classes" in out and "1 min 15 s" in out and "nothing was written" in out
+
+
+def test_help_into_a_pipe_that_closes_says_nothing() -> None:
+    command = f"{shlex.quote(sys.executable)} -m ue_audit protect --help | head -c 1; sleep 1"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert "Traceback" not in ended.stderr and "bug" not in ended.stderr

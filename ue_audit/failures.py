@@ -70,7 +70,7 @@ def explain(error: BaseException, words: Sequence[str]) -> Failure:
     if isinstance(error, Interrupted):
         message = "interrupted; what was finished is kept"
         return Failure(128 + error.number, "interrupted", message, _again(words))
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):  # rich exits after one
         return Failure(141, "pipe", "")
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
