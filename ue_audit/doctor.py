@@ -57,12 +57,15 @@ def devices() -> dict[str, str]:
 
 
 def weights() -> dict[str, str]:
-    """Where LPIPS-AlexNet lies, or the command that gets it."""
-    from ue_audit.training.perceptual import find_lpips_weights, lpips_hint
+    """Where the networks behind LPIPS lie, or the one command that gets them."""
+    from ue_audit.training import lpips_weights
 
-    found = find_lpips_weights()
-    without = f"not found, so the prior's own features guide instead; {lpips_hint()}"
-    return {"lpips (alex)": str(found) if found else without}
+    found = {name: lpips_weights.find(net=name) for name in lpips_weights.TRUNKS}
+    uses = {"alex": "the prior's own features guide instead", "vgg": "guide=lpips-vgg cannot be asked for"}
+    return {
+        f"lpips ({name})": str(path) if path else f"not found, so {uses[name]}; {lpips_weights.hint(name)}"
+        for name, path in found.items()
+    }
 
 
 def disk(folder: Path) -> dict[str, str]:

@@ -19,7 +19,7 @@ class Measure:
     def __init__(
         self, clean: Path | None, source: Path, data: ImageData, lpips: Path | None, device: torch.device
     ) -> None:
-        fits = data.size >= perceptual.SMALLEST_SIDE
+        fits = data.size >= perceptual.SMALLEST_SIDE["alex"]
         self._lpips = perceptual.Lpips(lpips).to(device) if lpips is not None and fits else None
         self._device = device
         clean = clean or manifest.clean_of(source) or source

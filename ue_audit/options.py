@@ -58,6 +58,7 @@ TABLE: dict[str, Any] = {
     "unsplit": _argument(Path, "SOURCE", "Class folders or a flat folder; or what --from says."),
     "finished": _argument(Path, "FOLDER", "A protected or purified set."),
     "raw": _argument(Path, "RAW", "Unprotected images of the same kind; class folders are ignored."),
+    "weights": _argument(Path, "FILE|FOLDER", "Weights of diffusers, ddim or guided-diffusion."),
     "protected": _argument(Path | None, "FOLDER", "Protected images; else the newest output of protect."),
     "folders": _argument(
         list[Path] | None, "FOLDER...", "Protected and purified images; else the newest output of purify."
@@ -106,7 +107,7 @@ TABLE: dict[str, Any] = {
     "format": _option(CHOICE, "--format NAME", str, "hf (Hugging Face) or croissant.", DEFAULT["export.format"]),
     # places
     "encoder": _option(PLACES, "--encoder FILE", Path, "Pretrained weights, for methods that need an encoder."),
-    "prior": _option(PLACES, "--prior FILE", Path, "Diffusion prior, as train-prior writes it."),
+    "prior": _option(PLACES, "--prior FILE", Path, "Diffusion prior of train-prior or import-prior."),
     "start": _option(PLACES, "--from FILE", Path, "Prior to go on from, instead of from scratch."),
     "clean": _option(PLACES, "--clean FOLDER", Path, "Clean originals.", "found by lineage"),
     "originals": _option(PLACES, "--clean FOLDER", Path, "The same images before they were protected."),
@@ -123,6 +124,7 @@ TABLE: dict[str, Any] = {
     "keep": _option(PLACES, "--keep FOLDER", Path, "Where what is measured with is kept, for the next bench."),
     "cache": _option(PLACES, "--cache FOLDER", Path, "Where decoded images above 256 MiB are held."),
     # images
+    "trained_at": _option(IMAGES, "--size PIXELS", str, "Size it was trained at.", "as the files say or suggest"),
     "size": _option(IMAGES, "--size PIXELS", str, "Working size.", "the images' own"),
     "resize_output": _option(IMAGES, "--resize-output", bool, "Write images of the working size."),
     "limit": _option(IMAGES, "--limit N", str, "Only N images, even over classes: a trial.", "all"),
@@ -166,9 +168,10 @@ SHOW = ("json", "quiet", "verbose")
 INTAKE = ("limit", "on_bad", "max_bad")
 RUN = ("seed", "device", "cache", "output", "fresh", "dry_run", "show_config", *SHOW)
 STAGE = ("set", "config", "size", *INTAKE, *RUN)
-NEEDED = ("images", "foreign", "originals", "raw", "outputs", "unsplit", "finished")
+NEEDED = ("images", "foreign", "originals", "raw", "weights", "outputs", "unsplit", "finished")
 FIELD = {
-    "images": "source", "foreign": "source", "protected": "source", "originals": "clean",
+    "images": "source", "foreign": "source", "protected": "source", "weights": "source", "originals": "clean",
+    "trained_at": "size",
     "protection": "method", "purifier": "method", "called": "method", "unprotected": "clean", "looked_at": "limit",
     "unsplit": "source", "finished": "source",
     "parts": "part", "trial": "quick", "table": "output", "own_prior": "prior", "purified": "limit",

@@ -12,7 +12,8 @@ import torch
 
 from ue_audit import imagefolder, manifest, methods, shards
 from ue_audit.config import Config, dotted
-from ue_audit.errors import NonFiniteError, ResourceError
+from ue_audit.diffusion.prior import importing
+from ue_audit.errors import IntegrityError, NonFiniteError, ResourceError
 from ue_audit.fidelity import Measure
 from ue_audit.imagefolder import ImageData, Intake, to_float, to_uint8
 from ue_audit.progress import SILENT, Progress
@@ -20,7 +21,7 @@ from ue_audit.settings import Plan, PurifySettings, pasted
 from ue_audit.statement import Manifest, RunDetails, statement
 from ue_audit.stopwatch import Stopwatch
 from ue_audit.tools import Batch, Tools, pick_device
-from ue_audit.training import perceptual
+from ue_audit.training import lpips_weights
 
 Purify = Callable[[Batch], torch.Tensor]
 FOUND = "automatic"  # the origin of a setting that the method completed
@@ -88,16 +89,23 @@ def _weights(settings: PurifySettings, chosen: methods.Chosen) -> dict[str, Path
     """
     found: dict[str, Path] = {}
     if settings.prior is not None and "prior" in chosen.module.NEEDS:
+        if settings.prior.is_dir():
+            raise IntegrityError(
+                f"{settings.prior}: expected a prior of ue-audit, found a folder", hint=importing(settings.prior)
+            )
         if not settings.prior.is_file():
             raise ResourceError(
                 f"expected a prior, found no file at {settings.prior}",
                 hint=f"train one: ue-audit train-prior RAW_FOLDER -o {settings.prior}",
             )
         found["prior"] = settings.prior
-    lpips = perceptual.find_lpips_weights(getattr(chosen.config, "weights", None))
-    if lpips is not None:
-        found["lpips"] = lpips
-    return found
+    named = getattr(chosen.config, "weights", None)
+    guides = {value for name, value in _settings(chosen.config) if name.rpartition(".")[2] == "guide"}
+    if "lpips-vgg" in guides:
+        vgg, named = lpips_weights.find(named, "vgg"), None
+        found |= {"lpips-vgg": vgg} if vgg else {}
+    lpips = lpips_weights.find(named)
+    return found | ({"lpips": lpips} if lpips else {})
 
 
 def _eps(settings: PurifySettings, source: Path) -> float | None:

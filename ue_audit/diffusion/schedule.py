@@ -9,11 +9,14 @@ Tables are float64 on the CPU; what is applied to images is cast to the images' 
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ue_audit.errors import UsageError
+
+Betas = Literal["linear", "scaled-linear", "cosine"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,22 @@ class Schedule:
     def linear(cls, T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> "Schedule":
         """The schedule of DDPM: beta rises linearly from beta_1 to beta_T."""
         return cls(torch.linspace(beta_1, beta_T, T, dtype=torch.float64))
+
+    @classmethod
+    def cosine(cls, T: int) -> "Schedule":
+        """That of improved DDPM (arXiv 2102.09672, eq. 17): alpha_bar falls as a squared cosine, beta is at most 0.999."""
+        t = torch.arange(T + 1, dtype=torch.float64) / T
+        alpha_bar = torch.cos((t + 0.008) / 1.008 * torch.pi / 2).square()
+        return cls((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999))
+
+    @classmethod
+    def of(cls, betas: Betas, T: int, beta_1: float, beta_T: float) -> "Schedule":
+        """By name; "scaled-linear": the root of beta rises linearly."""
+        if betas == "cosine":
+            return cls.cosine(T)
+        if betas == "scaled-linear":
+            return cls(torch.linspace(beta_1**0.5, beta_T**0.5, T, dtype=torch.float64).square())
+        return cls.linear(T, beta_1, beta_T)
 
     @property
     def T(self) -> int:

@@ -3,8 +3,9 @@
     x_t (B,3,S,S) in [-1,1], t = 1..T  ->  pred_noise (B,3,S,S)
 
 One class: `Config` chooses widths, depth, attention and the grid. `DDPM_CIFAR` is the network of 2020 with
-its 35,746,307 parameters; `from_diffusers` reads weights of diffusers' `UNet2DModel` for it. The small
-networks fold u x u pixels into channels (`unshuffle`), so that all layers work on a grid of S/u.
+its 35,746,307 parameters. The small networks fold u x u pixels into channels (`unshuffle`), so that all layers
+work on a grid of S/u. The last fields of `Config` are what diffusers and guided-diffusion (arXiv 2105.05233) do
+otherwise, for weights trained there (`dialects`).
 
 Every network is fully convolutional: an S that its total stride does not divide is padded by reflection.
 The first and the last convolution always run in float32, whatever the precision around them: x_t carries more
@@ -12,7 +13,6 @@ digits than bf16 holds, and pred_noise is used at full precision.
 """
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Literal, cast
 
@@ -37,6 +37,15 @@ class Config(base.Config):
     groups: int = Field(default=32, ge=1, le=64)  # of each group normalisation
     norm: Literal["group", "none"] = "group"
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    heads: int = Field(default=1, ge=1, le=64)  # of each attention
+    head_channels: int | None = Field(default=None, ge=1, le=1024)  # given: as many heads as have so many channels
+    norm_epsilon: float = Field(default=1e-6, gt=0, le=1e-2)
+    embedding: Literal["sines-first", "cosines-first"] = "sines-first"  # of the timestep
+    frequency_shift: Literal[0, 1] = 1  # frequencies exp(-ln(10000) k / (half - shift))
+    t_scale: float = Field(default=1.0, gt=0, le=1000)  # what t - 1 is multiplied by before it is embedded
+    conditioning: Literal["add", "scale-shift"] = "add"  # what the timestep does to the second normalisation's input
+    resample: Literal["convolution", "residual"] = "convolution"  # residual: within a residual block
+    padding: Literal["right-below", "around"] = "right-below"  # of the convolution of stride 2
 
     @model_validator(mode="after")
     def _fits(self) -> "Config":
@@ -46,7 +55,13 @@ class Config(base.Config):
             raise ValueError(f"channels = {self.channels} is not a multiple of groups = {self.groups}")
         if not all(0 <= level < len(self.multipliers) for level in self.attention):
             raise ValueError(f"attention {self.attention}: expected levels below {len(self.multipliers)}")
+        attended = [self.widths[level] for level in self.attention] + self.widths[-1:] * self.middle_attention
+        if any(width % (self.head_channels or self.heads) for width in attended):
+            raise ValueError(f"heads = {self.heads}, head_channels = {self.head_channels}: they do not divide {attended}")
         return self
+
+    def heads_of(self, width: int) -> int:
+        return width // self.head_channels if self.head_channels else self.heads
 
     @property
     def widths(self) -> list[int]:
@@ -88,7 +103,7 @@ class UNet(nn.Module):
         for level, width in enumerate(widths):
             last = level == len(widths) - 1
             inputs = [skips[-1]] + [width] * (config.blocks - 1)
-            self.down.append(Level(config, level, inputs, width, None if last else Downsample(width)))
+            self.down.append(Level(config, level, inputs, width, None if last else _downsample(config, width)))
             skips += [width] * (config.blocks + (not last))
         self.middle = Middle(config, widths[-1])
         self.up = nn.ModuleList()
@@ -96,7 +111,7 @@ class UNet(nn.Module):
         for level, width in reversed(list(enumerate(widths))):
             above = [below] + [width] * config.blocks
             inputs = [above_width + skips.pop() for above_width in above]
-            self.up.append(Level(config, level, inputs, width, Upsample(width) if level else None))
+            self.up.append(Level(config, level, inputs, width, _upsample(config, width) if level else None))
             below = width
         self.norm_out = _norm(config, widths[0])
         self.conv_out = _zeroed(nn.Conv2d(widths[0], pixels, 3, padding=1))
@@ -109,7 +124,7 @@ class UNet(nn.Module):
         for level in _levels(self.up):
             for block, attention in level.pairs():
                 h = attention(block(torch.cat([h, skips.pop()], 1), embedding))
-            h = level.resample(h)
+            h = level.change(h, embedding)
         h = F.silu(self.norm_out(h))
         with torch.autocast(x_t.device.type, enabled=False):
             out = self.conv_out(h.float())
@@ -122,7 +137,7 @@ class UNet(nn.Module):
         return [skips[(level + 1) * per_level - 1] for level in range(len(self.config.multipliers))]
 
     def _encode(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        embedding = F.silu(self.time(sinusoid(t - 1, self.config.channels)))  # (B, 4C); DDPM counts t from 0
+        embedding = F.silu(self.time(embed(t, self.config)))  # (B, 4C)
         with torch.autocast(x_t.device.type, enabled=False):
             h = self.conv_in(F.pixel_unshuffle(x_t.float(), self.config.unshuffle))
         skips = [h]
@@ -131,7 +146,7 @@ class UNet(nn.Module):
                 h = attention(block(h, embedding))
                 skips.append(h)
             if level.has_resample:
-                h = level.resample(h)
+                h = level.change(h, embedding)
                 skips.append(h)
         return h, skips, embedding
 
@@ -154,6 +169,11 @@ class Level(nn.Module):
     def pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
         return zip(self.blocks, self.attentions, strict=True)
 
+    def change(self, h: Tensor, embedding: Tensor) -> Tensor:
+        """To the next grid."""
+        more = (embedding,) if isinstance(self.resample, Residual) else ()
+        return cast(Tensor, self.resample(h, *more))
+
 
 class Middle(nn.Module):
     """Residual, attention, residual on the coarsest grid."""
@@ -169,50 +189,63 @@ class Middle(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions, each after normalisation and swish; the timestep is added between them."""
+    """Two 3x3 convolutions, each after normalisation and swish; the timestep comes in between them.
 
-    def __init__(self, config: Config, inputs: int, width: int) -> None:
+    `grid` brings both branches to another grid before the first convolution.
+    """
+
+    def __init__(self, config: Config, inputs: int, width: int, grid: nn.Module | None = None) -> None:
         super().__init__()
+        self.scales = config.conditioning == "scale-shift"
         self.norm1 = _norm(config, inputs)
+        self.grid = grid or nn.Identity()
         self.conv1 = nn.Conv2d(inputs, width, 3, padding=1)
-        self.time = nn.Linear(4 * config.channels, width)
+        self.time = nn.Linear(4 * config.channels, 2 * width if self.scales else width)
         self.norm2 = _norm(config, width)
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = _zeroed(nn.Conv2d(width, width, 3, padding=1))
         self.shortcut = nn.Conv2d(inputs, width, 1) if inputs != width else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = h + self.time(embedding)[:, :, None, None]
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        return torch.add(h, self.shortcut(x))
+        h = self.conv1(self.grid(F.silu(self.norm1(x))))
+        told = self.time(embedding)[:, :, None, None]
+        if self.scales:
+            scale, shift = told.chunk(2, 1)
+            h = self.norm2(h) * (1 + scale) + shift
+        else:
+            h = self.norm2(h + told)
+        h = self.conv2(self.dropout(F.silu(h)))
+        return torch.add(h, self.shortcut(self.grid(x)))
 
 
 class Attention(nn.Module):
-    """Single-head self-attention over all places of the grid."""
+    """Self-attention over all places of the grid."""
 
     def __init__(self, config: Config, width: int) -> None:
         super().__init__()
+        self.heads = config.heads_of(width)
         self.norm = _norm(config, width)
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.out = _zeroed(nn.Linear(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         places = self.norm(x).flatten(2).transpose(1, 2)  # (B, HW, C)
-        q, k, v = (layer(places)[:, None] for layer in (self.query, self.key, self.value))
-        mixed = self.out(F.scaled_dot_product_attention(q, k, v)[:, 0])
+        layers = (self.query, self.key, self.value)
+        q, k, v = (layer(places).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in layers)
+        mixed = self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return torch.add(x, mixed.transpose(1, 2).reshape(x.shape))
 
 
 class Downsample(nn.Module):
-    """Stride-2 convolution, padded right and below only."""
+    """Stride-2 convolution, padded right and below only, or all around."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, config: Config, width: int) -> None:
         super().__init__()
+        self.pad = (0, 1, 0, 1) if config.padding == "right-below" else (1, 1, 1, 1)
         self.conv = nn.Conv2d(width, width, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.conv(F.pad(x, (0, 1, 0, 1))))
+        return cast(Tensor, self.conv(F.pad(x, self.pad)))
 
 
 class Upsample(nn.Module):
@@ -226,14 +259,30 @@ class Upsample(nn.Module):
         return cast(Tensor, self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
 
 
+def _downsample(config: Config, width: int) -> nn.Module:
+    residual = config.resample == "residual"
+    return Residual(config, width, width, nn.AvgPool2d(2)) if residual else Downsample(config, width)
+
+
+def _upsample(config: Config, width: int) -> nn.Module:
+    residual = config.resample == "residual"
+    return Residual(config, width, width, nn.Upsample(scale_factor=2.0)) if residual else Upsample(width)
+
+
 def _levels(modules: nn.ModuleList) -> "list[Level]":
     return cast("list[Level]", list(modules))
 
 
-def sinusoid(index: Tensor, width: int) -> Tensor:
-    """(B, width): sines, then cosines, of index * exp(-ln(10000) k / (width/2 - 1))."""
+def embed(t: Tensor, config: Config) -> Tensor:
+    """(B, channels): what the network is told of t = 1..T; DDPM counts from 0."""
+    waves = sinusoid((t - 1) * config.t_scale, config.channels, config.frequency_shift)
+    return waves if config.embedding == "sines-first" else torch.cat(waves.chunk(2, 1)[::-1], 1)
+
+
+def sinusoid(index: Tensor, width: int, shift: int = 1) -> Tensor:
+    """(B, width): sines, then cosines, of index * exp(-ln(10000) k / (width/2 - shift))."""
     half = width // 2
-    frequencies = torch.exp(torch.arange(half, device=index.device) * (-math.log(10000) / (half - 1)))
+    frequencies = torch.exp(torch.arange(half, device=index.device) * (-math.log(10000) / (half - shift)))
     angles = index[:, None].float() * frequencies
     return torch.cat([angles.sin(), angles.cos()], 1)
 
@@ -252,7 +301,7 @@ def pad_to(x: Tensor, stride: int) -> tuple[Tensor, tuple[slice, ...]]:
 
 
 def _norm(config: Config, width: int) -> nn.Module:
-    return nn.GroupNorm(config.groups, width, eps=1e-6) if config.norm == "group" else nn.Identity()
+    return nn.GroupNorm(config.groups, width, eps=config.norm_epsilon) if config.norm == "group" else nn.Identity()
 
 
 def _zeroed(layer: nn.Conv2d | nn.Linear) -> nn.Module:
@@ -261,45 +310,6 @@ def _zeroed(layer: nn.Conv2d | nn.Linear) -> nn.Module:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
-
-
-# -- weights of diffusers ----------------------------------------------------------------------------------
-
-_RENAMED = (
-    (r"^time_embedding\.linear_1\.", "time.0."),
-    (r"^time_embedding\.linear_2\.", "time.2."),
-    (r"^conv_norm_out\.", "norm_out."),
-    (r"^(down|up)_blocks\.", r"\1."),
-    (r"^mid_block\.attentions\.0\.", "middle.attention."),
-    (r"^mid_block\.", "middle."),
-    (r"\.resnets\.", ".blocks."),
-    (r"\.(down|up)samplers\.0\.", ".resample."),
-    (r"\.time_emb_proj\.", ".time."),
-    (r"\.conv_shortcut\.", ".shortcut."),
-    (r"\.group_norm\.", ".norm."),
-    (r"\.to_q\.", ".query."),
-    (r"\.to_k\.", ".key."),
-    (r"\.to_v\.", ".value."),
-    (r"\.(to_out\.0|proj_attn)\.", ".out."),
-)
-
-
-def from_diffusers(state: Mapping[str, Tensor], config: Config = DDPM_CIFAR) -> UNet:
-    """The network with the weights of a diffusers `UNet2DModel` of the same layout.
-
-    Raises IntegrityError naming the first keys or shapes that do not fit.
-    """
-    renamed = {_rename(key): value for key, value in state.items()}
-    check_shapes({key: tuple(value.shape) for key, value in renamed.items()}, config, "the diffusers weights")
-    network = UNet(config)
-    network.load_state_dict(renamed)
-    return network
-
-
-def _rename(key: str) -> str:
-    for old, new in _RENAMED:
-        key = re.sub(old, new, key)
-    return key
 
 
 def check_shapes(found: Mapping[str, tuple[int, ...]], config: Config, where: str) -> None:

@@ -72,7 +72,7 @@ class Config(denoising.Config):
     released_batch: int = Field(500, ge=1)  # strengths of the released code, whose distances are means over a batch
     released_levels: float = Field(8, gt=0)  # its "ptb"
     noise_above: int = Field(0, ge=0, le=1)  # timesteps of noise that the network is not told of
-    guide: Literal["auto", "lpips-alex", "prior-features"] = "auto"  # h; auto: LPIPS where weights are found
+    guide: Literal["auto", "lpips-alex", "lpips-vgg", "prior-features"] = "auto"  # h; auto: lpips-alex if it is found
     weights: str | None = Field(None, exclude=True)  # a file for LPIPS; the manifest has its digest instead
 
     @model_validator(mode="after")

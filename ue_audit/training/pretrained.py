@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 import torch
 import torchvision
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ue_audit import tensors
 from ue_audit.errors import IntegrityError, ResourceError
 from ue_audit.training import backbones
-from ue_audit.training.perceptual import DAMAGE
 
 SIDE = 224  # pixels, what all of them were trained at
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -165,14 +164,9 @@ def hint(kind: str) -> str:
 def read(path: Path) -> State:
     """Tensors by name, of a whole CLIP model those of its image tower. The content tells the kind of file."""
     try:
-        with path.open("rb") as file:
-            is_safetensors = file.read(9)[8:] == b"{"
-        state: Any = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ResourceError(f"cannot read the encoder's weights {path}: {error.strerror}") from error
-    except DAMAGE as error:
-        message = f"{path}: expected whole safetensors or a whole torch state dict, found neither"
-        raise IntegrityError(message, hint="save its state_dict() with torch.save") from error
+        state: Any = tensors.read(path)
+    except IntegrityError as error:
+        raise IntegrityError(error.message, hint="save its state_dict() with torch.save") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     state = {str(name): state[name] for name in state} if isinstance(state, dict) else {}
     for prefix in ("module.", "visual."):
