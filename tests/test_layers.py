@@ -11,8 +11,8 @@ ROOT = Path(ue_audit.__file__).parent
 METHODS = ("protections", "purifiers", "learners")
 SHARED = ("training", "diffusion")
 BELOW = {
-    "config", "errors", "tools", "progress", "distances", "scores", "digests", "storage", "imagedata", "pickles", "header",
-    "tensors",
+    "config", "errors", "tools", "progress", "distances", "scores", "digests", "storage", "imagedata", "pickles",
+    "header", "tensors", "torchfile",
 }  # fmt: skip
 FILES = [path for folder in (*METHODS, *SHARED) for path in sorted((ROOT / folder).glob("*.py"))]
 

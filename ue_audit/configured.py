@@ -2,7 +2,7 @@
 
 from ue_audit import chain, methods
 from ue_audit.config import Config, load_preset, resolve
-from ue_audit.settings import AdoptSettings, EvaluateSettings, TrainPriorSettings
+from ue_audit.settings import AdoptSettings, EvaluateSettings, ImportPriorSettings, TrainPriorSettings
 
 
 def resolved(step: chain.Step) -> list[tuple[str, Config, dict[str, str]]]:
@@ -15,6 +15,10 @@ def resolved(step: chain.Step) -> list[tuple[str, Config, dict[str, str]]]:
 
         preset = {"preset": load_preset(step.stage, step.settings.preset)}
         return [*found, ("prior", *resolve(PriorConfig, {**preset, **layers}, step.stage))]
+    if isinstance(step.settings, ImportPriorSettings):
+        from ue_audit.diffusion.foreign import Asked
+
+        return [*found, ("prior", *resolve(Asked, layers, step.stage))]
     if isinstance(step.settings, AdoptSettings):
         from ue_audit.adopt import Allowed
 

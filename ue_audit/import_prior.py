@@ -43,15 +43,16 @@ def run(settings: ImportPriorSettings, progress: Progress = SILENT) -> Path:
     parts = foreign.find(settings.source)
     files = {name: manifest.file_sha256(path) for name, path in parts.named().items()}
     found = foreign.load(parts, asked, settings.size)
-    parameters = {"stage": "import-prior", "config": asked.model_dump(mode="json"), "size": settings.size, "files": files}
-    work = FileWork.open(output, parameters, fresh=settings.fresh)
+    parameters = {"stage": "import-prior", "config": asked.model_dump(mode="json"), "size": settings.size}
+    work = FileWork.open(output, parameters | {"files": files}, fresh=settings.fresh)
     if work.complete:
         progress.say(f"{output} is up to date")
         return output
     gains = denoises(found.prior.to(device), progress)
     said = {"imported": True, "format": found.layout, "files": files, "training_data": foreign.UNKNOWN}
     sealed = _statement(settings, parts, found, said | {"gains": gains}, origins)
-    return work.finish(found.prior.to("cpu").to_bytes(said), sealed.model_copy(update={"run": RunDetails(device=str(device))}))
+    sealed = sealed.model_copy(update={"run": RunDetails(device=str(device))})
+    return work.finish(found.prior.to("cpu").to_bytes(said), sealed)
 
 
 def plan(settings: ImportPriorSettings, progress: Progress = SILENT) -> Plan:
@@ -99,7 +100,11 @@ def photographs(size: int) -> Tensor:
 
 
 def _statement(
-    settings: ImportPriorSettings, parts: foreign.Parts, found: foreign.Found, said: dict[str, Any], origins: dict[str, str]
+    settings: ImportPriorSettings,
+    parts: foreign.Parts,
+    found: foreign.Found,
+    said: dict[str, Any],
+    origins: dict[str, str],
 ) -> Manifest:
     output, config = settings.place(), found.prior.config.model_dump(mode="json")
     gains = {f"takes out noise of sigma {sigma} (dB)": gain for sigma, gain in said["gains"].items()}
@@ -122,11 +127,8 @@ def _statement(
 
 
 def _warnings(found: foreign.Found, gains: dict[str, float]) -> list[str]:
-    warnings = ["What this prior was trained on is not known: it may have seen the images it is to purify, or their test set."]
-    if found.assumed:
-        warnings.append(f"No file says so, and it was assumed: {'; '.join(found.assumed)}.")
-    if list(gains.values())[-1] < GAIN_DB:
-        warnings.append(
-            f"It betters noisy photographs by {list(gains.values())[-1]:.1f} dB only: are heads, size and schedule right?"
-        )
-    return warnings
+    unknown = "What this prior was trained on is not known: it may have seen the images to purify, or the test set."
+    last = list(gains.values())[-1]
+    weak = f"It betters noisy photographs by {last:.1f} dB only: are heads, size and schedule right?"
+    assumed = f"No file says so, and it was assumed: {'; '.join(found.assumed)}."
+    return [unknown, *([assumed] if found.assumed else []), *([weak] if last < GAIN_DB else [])]

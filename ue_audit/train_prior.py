@@ -34,8 +34,11 @@ def run(settings: TrainPriorSettings, progress: Progress = SILENT) -> Path:
     tools = Tools(device=device, seed=settings.seed, work=work.scratch, progress=progress)
     start = priors.load_prior(settings.start) if settings.start else None
     prior = priors.train(taken.data, config, tools, start)
-    payload = prior.to_bytes({"raw": manifest.source_digest(taken.sources), "images": len(taken.data)})
-    return work.finish(payload, _statement(settings, config, origins, taken, prior, tools))
+    inherited = {key: value for key, value in (start.provenance if start else {}).items() if key == "training_data"}
+    said = {"raw": manifest.source_digest(taken.sources), "images": len(taken.data)} | inherited
+    for key, value in inherited.items():
+        tools.note(key, value)  # unknown of the prior it goes on from
+    return work.finish(prior.to_bytes(said), _statement(settings, config, origins, taken, prior, tools))
 
 
 def plan(settings: TrainPriorSettings, progress: Progress = SILENT) -> Plan:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from their_networks import Ddim, Guided, fill
 
-from ue_audit.diffusion import dialects
+from ue_audit.diffusion import ddim_layout, dialects, diffusers_layout, guided_layout
 from ue_audit.diffusion.unet import DDPM_CIFAR
 from ue_audit.errors import IntegrityError
 
@@ -29,7 +29,7 @@ def diffusers_network(**fields):
 def read_diffusers(theirs):
     state, config = theirs.state_dict(), dict(theirs.config) | {"_class_name": "UNet2DModel"}
     assert dialects.recognise(state, "it") == "diffusers"
-    network, size = dialects.of_diffusers(config, "it")
+    network, size = diffusers_layout.configuration(config, "it")
     assert size == SIZE
     return dialects.build("diffusers", state, network, "it")
 
@@ -83,7 +83,7 @@ def test_the_older_attention_names_of_diffusers():
         for new, older in old.items():
             name = name.replace(f".{new}.", f".{older}.")
         state[name] = value
-    config, _ = dialects.of_diffusers(dict(theirs.config) | {"_class_name": "UNet2DModel"}, "it")
+    config, _ = diffusers_layout.configuration(dict(theirs.config) | {"_class_name": "UNet2DModel"}, "it")
     assert answers(dialects.build("diffusers", state, config, "it"), theirs) < 1e-4
 
 
@@ -94,13 +94,13 @@ def test_ddim(fields):
     theirs = fill(Ddim(**fields))
     state = theirs.state_dict()
     assert dialects.recognise(state, "it") == "ddim"
-    assert answers(dialects.build("ddim", state, dialects.of_ddim(state, "it"), "it"), theirs) < 1e-4
+    assert answers(dialects.build("ddim", state, ddim_layout.configuration(state, "it"), "it"), theirs) < 1e-4
 
 
 def test_the_published_shape_of_ddim_is_the_published_network():
     with torch.device("meta"):
         state = Ddim(128, (1, 2, 2, 2)).state_dict()
-    assert dialects.of_ddim(state, "it") == DDPM_CIFAR
+    assert ddim_layout.configuration(state, "it") == DDPM_CIFAR
 
 
 GUIDED = [
@@ -118,7 +118,7 @@ def test_guided_diffusion(fields):
     theirs = fill(Guided(**fields))
     state = theirs.state_dict()
     assert dialects.recognise(state, "it") == "guided-diffusion"
-    config = dialects.of_guided(state, "it", heads=4)
+    config = guided_layout.configuration(state, "it", heads=4)
     assert config.attention == fields.get("attention", (1, 2))
     assert answers(dialects.build("guided-diffusion", state, config, "it"), theirs) < 1e-4
 
@@ -126,17 +126,17 @@ def test_guided_diffusion(fields):
 def test_heads_change_the_answer_and_may_be_given_by_their_channels():
     theirs = fill(Guided(heads=2))
     state = theirs.state_dict()
-    by_channels = dialects.of_guided(state, "it", head_channels=32)  # 64 channels at both attended levels
+    by_channels = guided_layout.configuration(state, "it", head_channels=32)  # 64 channels at both attended levels
     assert answers(dialects.build("guided-diffusion", state, by_channels, "it"), theirs) < 1e-4
-    wrong = dialects.build("guided-diffusion", state, dialects.of_guided(state, "it", heads=4), "it")
+    wrong = dialects.build("guided-diffusion", state, guided_layout.configuration(state, "it", heads=4), "it")
     assert answers(wrong, theirs) > 1e-3
 
 
 def test_the_two_orders_of_query_key_and_value():
     theirs = fill(Guided(by_role=True))
     state = theirs.state_dict()
-    config = dialects.of_guided(state, "it", heads=4)
-    assert answers(dialects.build("guided-diffusion", state, config, "it", legacy=False), theirs) < 1e-4
+    config = guided_layout.configuration(state, "it", heads=4)
+    assert answers(dialects.build("guided-diffusion", state, config, "it", by_head=False), theirs) < 1e-4
     assert answers(dialects.build("guided-diffusion", state, config, "it"), theirs) > 1e-3
 
 
@@ -144,7 +144,7 @@ def test_rescaled_timesteps():
     """improved-diffusion tells its network 1000/T times the timestep."""
     theirs = fill(Guided(updown=False))
     state = theirs.state_dict()
-    config = dialects.of_guided(state, "it", heads=4, t_scale=0.25)
+    config = guided_layout.configuration(state, "it", heads=4, t_scale=0.25)
     ours = dialects.build("guided-diffusion", state, config, "it")
     x_t = torch.randn(1, 3, SIZE, SIZE)
     difference = ours.eval()(x_t, torch.tensor([2801])) - theirs(x_t, torch.tensor([700]))[:, :3]
@@ -195,6 +195,6 @@ def test_other_networks_are_named(names, words):
 )
 def test_configurations_that_lie_or_ask_for_more(fields, words):
     with pytest.raises(IntegrityError) as caught:
-        dialects.of_diffusers(SMALL | {"_class_name": "UNet2DModel"} | fields, "config.json")
+        diffusers_layout.configuration(SMALL | {"_class_name": "UNet2DModel"} | fields, "config.json")
     assert words in caught.value.message and "\n" not in caught.value.message
     assert len(caught.value.message) < 500

@@ -102,3 +102,17 @@ def test_log_snr():
 def test_timesteps_outside_are_refused(t):
     with pytest.raises(UsageError, match=r"1\.\.1000"):
         LINEAR.beta_at(t)
+
+
+def test_cosine_falls_as_the_paper_says():
+    # arXiv 2102.09672, eq. 17 with s = 0.008: alpha_bar(t) = f(t) / f(0), f(t) = cos²((t/T + s) / (1 + s) pi/2)
+    schedule = Schedule.of("cosine", 100, 0.5, 0.5)
+    f = [math.cos((t / 100 + 0.008) / 1.008 * math.pi / 2) ** 2 for t in range(101)]
+    assert float(schedule.alpha_bar(40)) == pytest.approx(f[40] / f[0], rel=1e-12)
+    assert float(schedule.beta_at(100)) == 0.999  # 1 - f(100)/f(99) is 1
+
+
+def test_scaled_linear_rises_in_its_root():
+    schedule = Schedule.of("scaled-linear", 3, 0.01, 0.09)
+    assert schedule.beta.tolist() == pytest.approx([0.1**2, 0.2**2, 0.3**2])
+    assert torch.equal(Schedule.of("linear", 7, 0.1, 0.2).beta, Schedule.linear(7, 0.1, 0.2).beta)

@@ -85,12 +85,17 @@ def test_kernels_are_turned_into_torchs_layout():
     value = flax()
     state = lpips_weights.flax_convolutions(dumped(value), SMALL)
     assert {name: tuple(w.shape) for name, w in state.items()} == {
-        "features.0.weight": (4, 3, 3, 3), "features.0.bias": (4,), "features.3.weight": (2, 4, 5, 5), "features.3.bias": (2,),
-    }  # fmt: skip
+        "features.0.weight": (4, 3, 3, 3),
+        "features.0.bias": (4,),
+        "features.3.weight": (2, 4, 5, 5),
+        "features.3.bias": (2,),
+    }
     kernel = value["AlexNet_0"]["Conv_1"]["kernel"]
     assert float(state["features.3.weight"][1, 2, 0, 4]) == kernel[0, 4, 2, 1]
     x = torch.randn(1, 3, 6, 6)
-    by_hand = np.einsum("hwio,hwi->o", value["AlexNet_0"]["Conv_0"]["kernel"], x[0, :, 1:4, 2:5].permute(1, 2, 0).numpy())
+    by_hand = np.einsum(
+        "hwio,hwi->o", value["AlexNet_0"]["Conv_0"]["kernel"], x[0, :, 1:4, 2:5].permute(1, 2, 0).numpy()
+    )
     there = torch.nn.functional.conv2d(x, state["features.0.weight"])[0, :, 1, 2]
     np.testing.assert_allclose(there.numpy(), by_hand, rtol=1e-4, atol=1e-5)
 

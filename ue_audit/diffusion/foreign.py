@@ -15,17 +15,25 @@ from torch import Tensor
 
 from ue_audit import tensors
 from ue_audit.config import Config
-from ue_audit.diffusion import dialects, unet
+from ue_audit.diffusion import ddim_layout, dialects, diffusers_layout, guided_layout, unet
 from ue_audit.diffusion.prior import Prior, PriorConfig
 from ue_audit.diffusion.schedule import Betas
 from ue_audit.errors import IntegrityError, UsageError
+from ue_audit.torchfile import ENTRIES
 
 JSON_BYTES = 2**20
 WEIGHTS = (
     "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.safetensors",
 )  # fmt: skip
 SCHEDULERS = ("scheduler/scheduler_config.json", "scheduler_config.json")
-NESTED = ("ema", "ema_model", "ema_state_dict", "state_dict", "model", "model_state_dict")  # the average before the rest
+NESTED = (
+    "ema",
+    "ema_model",
+    "ema_state_dict",
+    "state_dict",
+    "model",
+    "model_state_dict",
+)  # the average before the rest
 PREFIXES = ("module.", "_orig_mod.")
 UNKNOWN = "unknown"
 
@@ -134,18 +142,18 @@ def load(parts: Parts, asked: Asked, size: int | None = None) -> Found:
     schedule = _schedule(parts.scheduler, asked, assumed)
     if which:
         assumed.append(which)
-    if len(state.get("out.2.bias", state.get("conv_out.bias", ()))) == 6:
+    if dialects.learns_variance(state):
         assumed.append("the learned variance is dropped")
     if size is None and side is None:
         side = _side(network, layout)
         assumed.append(f"trained at {side} px")
-    built = dialects.build(layout, state, network, where, legacy=asked.qkv == "by-head")
+    built = dialects.build(layout, state, network, where, by_head=asked.qkv == "by-head")
     config = PriorConfig(network=network, predicts="noise", t_max=schedule["T"], **schedule)
     return Found(Prior(built, config, size or side or 1), layout, assumed)
 
 
 def choose(value: Any, where: str) -> tuple[dict[str, Tensor], str]:
-    """The weights in what a file holds, averaged ones first and without prefixes; and which they are, if it has a choice.
+    """The weights in what a file holds, averaged ones first, without prefixes; and which they are, where it has more.
 
     Raises IntegrityError if there are none.
     """
@@ -153,12 +161,13 @@ def choose(value: Any, where: str) -> tuple[dict[str, Tensor], str]:
     if isinstance(value, list | tuple) and value:  # ddim: weights, optimiser, epoch, step, averaged weights
         averaged = len(value) >= 5 and _is_state(value[-1])
         value, which = (value[-1], "the averaged weights") if averaged else (value[0], "weights without an average")
-    for _ in range(2):
-        nested = next((n for n in NESTED if isinstance(value, Mapping) and _is_state(value.get(n))), None)
-        if nested is not None and not _is_state(value):
-            value, which = value[nested], f"the weights called {nested!r}"
+    nested = next((n for n in NESTED if isinstance(value, Mapping) and _is_state(value.get(n))), None)
+    if nested is not None:
+        value, which = value[nested], f"the weights called {nested!r}"
     if not _is_state(value):
-        raise IntegrityError(f"{where}: expected tensors by name, found {_described(value)}", hint=f"what would fit: {dialects.KNOWN}")
+        raise IntegrityError(
+            f"{where}: expected tensors by name, found {_described(value)}", hint=f"what would fit: {dialects.KNOWN}"
+        )
     state = {str(name): tensor for name, tensor in value.items()}
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in state):
@@ -167,7 +176,7 @@ def choose(value: Any, where: str) -> tuple[dict[str, Tensor], str]:
 
 
 def _is_state(value: Any) -> bool:
-    whole = isinstance(value, Mapping) and 0 < len(value) <= tensors.ENTRIES
+    whole = isinstance(value, Mapping) and 0 < len(value) <= ENTRIES
     return whole and all(isinstance(name, str) and isinstance(w, Tensor) for name, w in value.items())
 
 
@@ -183,18 +192,18 @@ def _network(parts: Parts, layout: str, state: dict[str, Tensor], asked: Asked) 
         if parts.config is None:
             hint = f"name the folder, which has config.json: {parts.weights.parent}"
             raise IntegrityError(f"{where}: the weights of a diffusers network do not say its shape", hint=hint)
-        return dialects.of_diffusers(_json(parts.config), str(parts.config))
+        return diffusers_layout.configuration(_json(parts.config), str(parts.config))
     if parts.config is not None:
         raise IntegrityError(f"{where}: config.json speaks of diffusers, but the weights are of {layout}")
     if layout == "ddim":
-        return dialects.of_ddim(state, where), None
+        return ddim_layout.configuration(state, where), None
     if any(name.endswith(".qkv.weight") for name in state) and not (asked.heads or asked.head_channels):
         raise UsageError(
             f"{where}: how its attentions are cut into heads cannot be seen in a state dict of guided-diffusion",
             hint="--set head_channels=64 (most of its models), or --set heads=4 (improved-diffusion)",
         )
     named = {name: getattr(asked, name) for name in ("heads", "head_channels", "t_scale") if getattr(asked, name)}
-    return dialects.of_guided(state, where, **named), None
+    return guided_layout.configuration(state, where, **named), None
 
 
 def _side(network: unet.Config, layout: str) -> int:

@@ -197,8 +197,7 @@ def load_prior(path: Path, expect_sha256: str | None = None) -> Prior:
         size = path.stat().st_size
         raw = path.read_bytes() if size <= FILE_BYTES else b""
     except OSError as error:
-        hint = "train one with `ue-audit train-prior`"
-        raise UsageError(f"cannot read the prior {path}: {error.strerror}", hint=hint) from error
+        raise UsageError(f"cannot read the prior {path}: {error.strerror}", hint="see: ue-audit train-prior") from error
     if size > FILE_BYTES:
         raise IntegrityError(f"{path}: expected a prior of at most {FILE_BYTES} bytes, found {size}")
     found = hashlib.sha256(raw).hexdigest()
@@ -211,7 +210,7 @@ def load_prior(path: Path, expect_sha256: str | None = None) -> Prior:
 
 
 def _from_bytes(raw: bytes, where: str) -> Prior:
-    if raw[:2] == b"PK" or raw[:1] == b"\x80":
+    if raw[8:9] != b"{" and raw[:1] in (b"P", b"\x80"):
         raise IntegrityError(f"{where}: expected a prior of ue-audit, found a pickle", hint=importing(where))
     header = read_header(io.BytesIO(raw), len(raw), where)
     about = _about(header, where)

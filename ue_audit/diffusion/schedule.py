@@ -35,7 +35,7 @@ class Schedule:
 
     @classmethod
     def cosine(cls, T: int) -> "Schedule":
-        """That of improved DDPM (arXiv 2102.09672, eq. 17): alpha_bar falls as a squared cosine, beta is at most 0.999."""
+        """That of improved DDPM (arXiv 2102.09672, eq. 17): alpha_bar is a squared cosine, beta at most 0.999."""
         t = torch.arange(T + 1, dtype=torch.float64) / T
         alpha_bar = torch.cos((t + 0.008) / 1.008 * torch.pi / 2).square()
         return cls((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999))

@@ -57,7 +57,7 @@ class Config(base.Config):
             raise ValueError(f"attention {self.attention}: expected levels below {len(self.multipliers)}")
         attended = [self.widths[level] for level in self.attention] + self.widths[-1:] * self.middle_attention
         if any(width % (self.head_channels or self.heads) for width in attended):
-            raise ValueError(f"heads = {self.heads}, head_channels = {self.head_channels}: they do not divide {attended}")
+            raise ValueError(f"heads = {self.heads}, head_channels = {self.head_channels} do not divide {attended}")
         return self
 
     def heads_of(self, width: int) -> int:

@@ -1,4 +1,4 @@
-"""The networks of ddim and guided-diffusion in few lines, with the names and the order of work of their authors' code."""
+"""The networks of ddim and guided-diffusion in few lines, with the names and the order of work of their code."""
 
 import math
 
@@ -195,7 +195,9 @@ class Guided(nn.Module):
                 self.input_blocks.append(nn.ModuleList(layers))
                 skips.append(now)
             if level < levels - 1:
-                self.input_blocks.append(nn.ModuleList([block(now, now, nn.AvgPool2d(2)) if updown else GuidedDown(now)]))
+                self.input_blocks.append(
+                    nn.ModuleList([block(now, now, nn.AvgPool2d(2)) if updown else GuidedDown(now)])
+                )
                 skips.append(now)
         self.middle_block = nn.ModuleList([block(now, now), GuidedAttention(now, heads, by_role), block(now, now)])
         for level, m in reversed(list(enumerate(multipliers))):
