@@ -130,5 +130,5 @@ def _warnings(found: foreign.Found, gains: dict[str, float]) -> list[str]:
     unknown = "What this prior was trained on is not known: it may have seen the images to purify, or the test set."
     last = list(gains.values())[-1]
     weak = f"It betters noisy photographs by {last:.1f} dB only: are heads, size and schedule right?"
-    assumed = f"No file says so, and it was assumed: {'; '.join(found.assumed)}."
+    assumed = f"Read with {'; '.join(found.assumed)}. Otherwise: --set T=…, betas, beta_1, beta_T, heads; --size."
     return [unknown, *([assumed] if found.assumed else []), *([weak] if last < GAIN_DB else [])]

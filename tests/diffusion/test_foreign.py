@@ -253,7 +253,7 @@ def test_guided_diffusion_asks_for_its_heads(tmp_path):
     assert "--set head_channels=64" in caught.value.hint
     found = load(tmp_path / "256x256_diffusion_uncond.pt", heads=4)
     assert found.layout == "guided-diffusion" and difference(found.prior, theirs) < 1e-4
-    assert "the learned variance is dropped" in found.assumed
+    assert "its learned variance dropped" in found.assumed
     assert found.prior.size == 32  # 8 px at the coarsest attention, two levels down
 
 

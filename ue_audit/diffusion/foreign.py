@@ -143,7 +143,7 @@ def load(parts: Parts, asked: Asked, size: int | None = None) -> Found:
     if which:
         assumed.append(which)
     if dialects.learns_variance(state):
-        assumed.append("the learned variance is dropped")
+        assumed.append("its learned variance dropped")
     if size is None and side is None:
         side = _side(network, layout)
         assumed.append(f"trained at {side} px")
