@@ -18,8 +18,8 @@ from ue_audit.settings import MODELS
 pytest_plugins = ("fake_stages",)
 
 COMMANDS = [
-    "split", "protect", "import", "train-prior", "import-prior", "purify", "evaluate", "report", "run", "demo", "detect",
-    "export", "verify", "list", "doctor", "bench",
+    "split", "protect", "import", "train-prior", "import-prior", "purify", "evaluate", "report", "run", "demo",
+    "detect", "export", "verify", "list", "doctor", "bench",
 ]  # fmt: skip
 HEAVY = ("torch", "torchvision", "lpips", "scipy", "PIL")
 

@@ -19,7 +19,7 @@ from ue_audit.imagefolder import ImageData
 from ue_audit.progress import SILENT, Progress
 from ue_audit.settings import BenchSettings, ProtectSettings, TrainPriorSettings
 from ue_audit.tools import Tools, pick_device
-from ue_audit.training import perceptual
+from ue_audit.training import lpips_weights
 
 EPS = 8 / 255  # of the protections here
 
@@ -120,7 +120,7 @@ class Scene:
     @cached_property
     def weights(self) -> dict[str, Path]:
         """The prior, and LPIPS where it is found."""
-        lpips = perceptual.find_lpips_weights()
+        lpips = lpips_weights.find()
         return {"prior": self.prior} | ({"lpips": lpips} if lpips else {})
 
     def tools(self) -> Tools:
