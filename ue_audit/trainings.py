@@ -27,7 +27,8 @@ from ue_audit.lineup import Learner
 from ue_audit.progress import Place, Progress
 from ue_audit.tools import Tools, substream
 
-TEST_BATCH = 500
+TEST_BATCH = {"cpu": 125}  # what its caches hold of `small`: a fifth faster than 500, and to the same bits
+USUAL_BATCH = 500
 AT_ONCE = 8  # trainings; more would cost memory before they gain time
 
 
@@ -169,7 +170,7 @@ def _right(predict: Callable[[torch.Tensor], torch.Tensor], data: ImageData, dev
     """Which images are classified correctly, (N,) bool."""
     assert data.labels is not None
     hits = []
-    for rows in torch.split(torch.arange(len(data)), TEST_BATCH):
+    for rows in torch.split(torch.arange(len(data)), TEST_BATCH.get(device.type, USUAL_BATCH)):
         hits.append(predict(data.batch(rows).to(device)).argmax(1).cpu() == data.labels[rows])
     return torch.cat(hits).numpy()
 

@@ -78,3 +78,20 @@ def test_the_spectrum_scales_variance_v_to_v_over_v_plus_floor_squared_while_tra
     assert out.shape == (64, 48, 8, 8)
     assert torch.allclose(out.var((0, 2, 3), correction=0), v / (v + backbones.FLOOR**2), atol=1e-4)
     assert torch.allclose(out.mean((0, 2, 3)), torch.zeros(48), atol=1e-3)
+
+
+def test_activations_in_place_change_no_bit() -> None:
+    """Outputs, and gradients by weights and by pixels, are those of a net that keeps what its activations read."""
+    x = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = []
+    for in_place in (True, False):
+        network = backbones.build("small", 4, 0)
+        for part in network.modules():
+            if isinstance(part, torch.nn.ReLU):
+                assert part.inplace
+                part.inplace = in_place
+        pixels = x.clone().requires_grad_()
+        logits = network(pixels)
+        logits.square().sum().backward()
+        found.append([logits, pixels.grad, *(weight.grad for weight in network.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

@@ -30,9 +30,8 @@ def resnet18(classes: int) -> nn.Module:
 
 
 def unit(inputs: int, outputs: int, stride: int = 1, size: int = 3) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-    )
+    convolution = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))  # no gradient needs its input
 
 
 class Residual(nn.Module):
