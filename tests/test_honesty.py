@@ -87,3 +87,11 @@ def test_a_prior_whose_images_are_not_known_leaves_the_question_open() -> None:
     found = {c["name"]: c for c in honesty.checks(None, contests.groups(arms()), NOTES | notes)}
     assert "what the prior was trained on is not known" in found["Sets are disjoint"]["text"]
     assert [found[name]["state"] for name in ("Sets are disjoint", "No near duplicates")] == ["unknown", "unknown"]
+
+
+def test_a_prior_that_goes_on_from_an_unknown_one_leaves_it_open_but_hides_no_leak() -> None:
+    notes = {"prior": {"name": "p.ckpt", "training_data": "unknown"}, **near(clean_test=0, test_prior=0)}
+    names = ("Sets are disjoint", "No near duplicates")
+    assert [states(arms(), **notes)[name] for name in names] == ["unknown", "unknown"]
+    leaks = notes | {"overlap": {"test ∩ prior": 3}}
+    assert states(arms(), **leaks)["Sets are disjoint"] == "fail"

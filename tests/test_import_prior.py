@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from stand_ins import owner
 from their_networks import Ddim, fill
 
-from ue_audit import cli, import_prior, manifest, purify, train_prior
+from ue_audit import cli, evidence, import_prior, manifest, purify, train_prior
 from ue_audit.diffusion.prior import Prior, PriorConfig, load_prior
 from ue_audit.diffusion.unet import Config, UNet
 from ue_audit.errors import IntegrityError, UsageError
@@ -71,6 +71,9 @@ def test_purify_takes_it_as_any_other(file):
     out = purify.run(PurifySettings(source=Path("data"), layers={"flag": {"guide": "prior-features"}}, **known))
     parent = manifest.read(out).dependency("prior")
     assert parent is not None and parent.digest == {"sha256": manifest.file_sha256(prior)}
+    said = evidence.prior_of(out)
+    assert said is not None and (said["training_data"], said["images"], said["figures"]) == ("unknown", None, None)
+    assert said["start"] == "ddim weights of unknown training data"
 
 
 def test_fine_tuning_inherits_that_its_training_data_is_unknown(file):

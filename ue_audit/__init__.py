@@ -12,6 +12,8 @@ The map
     protections/ purifiers/ learners/   the methods, one file each; `methods` is their registry and contract
     diffusion/  training/           the prior and its sampler; networks, loops and attacks that methods share
     adopt, pairing                  `import`: a set protected elsewhere, paired with its originals
+    import_prior                    `import-prior`: a diffusion model of other code becomes a prior
+    tensors, torchfile, pickles, header   foreign files of weights, read as data before they are loaded
     detect, detection               is a set protected at all? probes without originals or training
     lineup, cells, trainings        who trains in an evaluation, on what, and the trainings
     agenda, earlier                 which training comes first, where a time budget ends; what is trained already

@@ -81,7 +81,7 @@ def prior_of(path: Path) -> dict[str, Any] | None:
         "figures": sidecar.notes.get("figures"),
         "config": sidecar.config,
         "start": sidecar.notes.get("start"),
-    }
+    } | {key: sidecar.notes[key] for key in ("training_data",) if key in sidecar.notes}
 
 
 def commands(paths: list[Path]) -> list[str]:

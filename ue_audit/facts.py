@@ -213,7 +213,7 @@ def prior(facts: Facts) -> dict[str, Any] | None:
     found = facts.evaluation.notes.get("prior")
     if not found:
         return None
-    seconds = next((m.run.seconds for m in facts.priors.values()), None)
+    seconds = next((None if m.notes.get("imported") else m.run.seconds for m in facts.priors.values()), None)
     overlap, near = (facts.evaluation.notes.get(key) or {} for key in ("overlap", "near"))
     return {
         "name": found["name"],

@@ -36,10 +36,15 @@ def _overlap(notes: Mapping[str, Any]) -> Check:
     sets = _sets(found)
     if shared:
         return check(name, "fail", f"Exact duplicates: {', '.join(shared)}.")
-    if "prior" in sets:
+    if "prior" in sets and not _has_a_past(notes):
         return check(name, "ok", f"No exact duplicates between {', '.join(sets)}.")
     prior = "what the prior was trained on is not known" if notes.get("prior") else "there was no prior to compare"
     return check(name, "unknown", f"No exact duplicates between {', '.join(sets)}; {prior}.")
+
+
+def _has_a_past(notes: Mapping[str, Any]) -> bool:
+    """Whether the prior was trained on images that nobody knows, itself or what it was fine-tuned from."""
+    return (notes.get("prior") or {}).get("training_data") == "unknown"
 
 
 def _near(notes: Mapping[str, Any]) -> Check:
@@ -49,8 +54,8 @@ def _near(notes: Mapping[str, Any]) -> Check:
         return check(name, "unknown", "Resized, compressed or mirrored copies between the sets: not measured.")
     shares = {pair: one["count"] / max(1, one["of"]) for pair, one in found.items()}
     most, sets = max(shares.values()), _sets(found)
-    missing = bool(notes.get("prior")) and "prior" not in sets
-    rest = "; the images of the prior were not compared" if missing else ""
+    missing = bool(notes.get("prior")) and ("prior" not in sets or _has_a_past(notes))
+    rest = "; not all images of the prior could be compared" if missing else ""
     if not most:
         text = f"No resized, compressed or mirrored copies between {', '.join(sets)}{rest}."
         return check(name, "unknown" if missing else "ok", text)

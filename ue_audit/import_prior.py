@@ -119,7 +119,12 @@ def _statement(
         origins=origins,
         settings=settings,
         dependencies=parents,
-        notes={**said, "assumed": found.assumed, "size": found.prior.size},
+        notes={
+            **said,
+            "start": f"{found.layout} weights of unknown training data",
+            "read_with": found.assumed,
+            "size": found.prior.size,
+        },
         warnings=list(_warnings(found, said["gains"])),
         summary={"weights": sum(w.numel() for w in found.prior.network.parameters()), **gains},
         next=f"ue-audit purify --prior {output}",

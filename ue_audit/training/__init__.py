@@ -12,5 +12,5 @@
     pgd, noise, cost                    signed steps, tables of noise, what a search will take
     minmin, targeted, alignment         the searches of EMN and AUE; of TAP, AAP, SEP and HYPO; of CP
     kmeans, generator                   the parts of UC
-    perceptual                          LPIPS and the guides of purification
+    perceptual, lpips_weights           LPIPS and the guides of purification, and where their weights are
 """
