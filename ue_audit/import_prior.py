@@ -80,7 +80,7 @@ def denoises(prior: Prior, progress: Progress = SILENT) -> dict[str, float]:
     levels, gains = prior.judged_at(), {}
     progress.start("trying it", len(levels), "noise levels")
     for sigma, t in levels.items():
-        reached = denoising_psnr(prior, list(zip(x[:, None], noise[:, None], strict=True)), t)
+        reached = denoising_psnr(prior, [(x, noise)], t)
         noisy = float(-20 * (prior.schedule.sigma(t) / 2).log10())
         gains[sigma] = round(reached - noisy, 2)
         progress.advance(1)
