@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ue_audit import distances, methods
-from ue_audit.benches import child, timing
+from ue_audit.benches import child, recovery, timing
 from ue_audit.benches.rows import Goal, Part, Row, compared, ratio_of
 from ue_audit.benches.scene import Cast, Scene
 from ue_audit.benches.timing import Contender
@@ -47,7 +47,11 @@ def run(scene: Scene) -> Part:
         f"prior {scene.prior.name}; guide of all three: {guide}.",
         "Pixels alone are timed, without reading and writing; the stage as a whole is among the stages.",
     ]
-    return Part(rows, [goal for name in (SHIPPED, ONE_PASS) for goal in _goals(name, rows)], notes)
+    goals = [goal for name in (SHIPPED, ONE_PASS) for goal in _goals(name, rows)]
+    if scene.settings.accuracy:
+        trained, more = recovery.run(scene, configs, REFERENCE)
+        rows, goals = [*rows, *trained], [*goals, *more]
+    return Part(rows, goals, notes)
 
 
 def contenders(scene: Scene) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Amounts(NamedTuple):
     seeds: int  # trainings behind an accuracy
 
 
-FULL = Amounts(256, 3, 7, 16, 1000, 100, (500, 2000, 8000, 32_000), (32, 64, 96, 128, 224), 3)
+FULL = Amounts(128, 3, 7, 16, 1000, 100, (500, 2000, 8000, 32_000), (32, 64, 96, 128, 224), 3)
 QUICK = Amounts(16, 1, 2, 1, 8, 2, (32, 64), (32, 64), 1)
 QUICK_PRIOR = {"steps": 20, "check_every": 20, "t_max": 80}  # of the preset `tiny`, for --quick
 AUDIT = "demo"  # the audit whose protection and prior these are
@@ -85,7 +85,7 @@ class Scene:
             output=self.place / f"{preset}.prior.ckpt",
             **self.running,
         )
-        return self._stage(train_prior, settings)
+        return self.stage(train_prior, settings)
 
     def protected(self, images: int | None) -> Path:
         """The demo's EMN on the first `images` of the classes, evenly; with --quick LSP, which costs nothing."""
@@ -105,7 +105,7 @@ class Scene:
             output=self.place / f"{method}{images or ''}",
             **self.running,
         )
-        return self._stage(protect, settings)
+        return self.stage(protect, settings)
 
     @cached_property
     def cast(self) -> Cast:
@@ -137,7 +137,8 @@ class Scene:
         asked, _ = audit.load(AUDIT, {"source.clean": self.images, "source.raw": self.images / "raw"})
         return asked
 
-    def _stage(self, stage: Any, settings: Any) -> Path:
+    def stage(self, stage: Any, settings: Any) -> Path:
+        """A stage's output in this place; one that is there already is taken as it is."""
         with shards.lock(settings.place()):
             made: Path = stage.run(settings, self.progress)
         return made
