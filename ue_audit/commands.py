@@ -75,7 +75,10 @@ def _closing(mode: Modes, title: str, path: Path, **more: Any) -> None:
 
 def _from_here(line: str, folder: Path) -> str:
     """A manifest's next command, whose paths may count from the folder of its output, to paste here."""
-    words = shlex.split(line)
+    try:
+        words = shlex.split(line)
+    except ValueError:  # a manifest of others may hold a line that is none
+        return line
     return shlex.join(str(folder / w) if not Path(w).exists() and (folder / w).exists() else w for w in words)
 
 
