@@ -30,7 +30,17 @@ def test_hidden_root_entries_our_own_files_and_litter_are_passed_over(tmp_path: 
     for name in (".git", ".cache"):
         (root / name).mkdir()
         (root / name / "1.png").write_bytes(saved(noise(1)))
-    for name in (".hidden", "ue-audit.json", "ue-audit.sums", "ue-audit.records.jsonl", "a/.DS_Store", "b/Thumbs.db"):
+    for name in (
+        ".hidden",
+        "ue-audit.json",
+        "ue-audit.sums",
+        "ue-audit.records.jsonl",
+        "a/.DS_Store",
+        "b/Thumbs.db",
+        "a/._0.png",
+        "b/0.xmp",
+        "b/0.AAE",
+    ):
         (root / name).write_text("")
     listing = imagefolder.scan(root)
     assert listing.classes == ("a", "b") and len(listing.entries) == 8 and listing.refused == ()

@@ -27,11 +27,11 @@ class Budget(Config):
         """The distance of two (H,W,3) images in this norm, from whole levels: linf in [0,1], l2 in [0,1] units."""
         import numpy as np
 
-        delta = y.astype(np.int64) - x
+        delta = np.subtract(y, x, dtype=np.int16)
         if self.norm == "linf":
             return int(np.abs(delta).max()) / 255
         if self.norm == "l2":
-            return math.sqrt(int(np.square(delta).sum())) / 255
+            return math.sqrt(int(np.square(delta, dtype=np.int32).sum(dtype=np.int64))) / 255
         return int(np.any(delta != 0, axis=2).sum()) if self.norm == "l0" else 0.0
 
     def holds(self, x: "Pixels", y: "Pixels") -> bool:

@@ -23,11 +23,12 @@ from ue_audit.scanning import SUFFIXES
 Pixels = npt.NDArray[np.uint8]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF")
-MAX_PIXELS = 2**24
+MAX_PIXELS = 2**26  # cameras and phones of 50 megapixels
 MAX_BYTES = 2**28
 ORIENTATION = 274  # the Exif and TIFF tag
 PHOTOMETRIC, BITS = 262, 258
 WHITE_IS_ZERO = 0
+TWELVE_BITS = 4095  # what scanners and medical devices put into 16-bit files
 PLAIN_MODES = {"L": "grey", "1": "bilevel", "CMYK": "cmyk", "YCbCr": "ycbcr", "P": "palette"}
 
 
@@ -122,7 +123,7 @@ def _check_header(image: Image.Image, data: bytes, file: PurePath | None) -> Non
         raise BadImage("over-large", f"{image.width}x{image.height}; expected at most {MAX_PIXELS} pixels")
     if file is not None and SUFFIXES.get(file.suffix.lower(), kind) != kind:
         raise BadImage("wrong-suffix", f"{kind} data in a {file.suffix} file")
-    if _frames(image, data) > 1:
+    if image.format != "MPO" and _frames(image, data) > 1:  # of a phone's JPEG the first picture is the photo
         raise BadImage("multi-frame", "an animation or several pages; expected one picture")
     if kind == "PNG":
         _check_png(data)
@@ -162,6 +163,8 @@ def _about(image: Image.Image, data: bytes) -> list[str]:
     actions = []
     if image.info.get("icc_profile"):
         actions.append("icc-profile-dropped")
+    if image.format == "MPO":
+        actions.append("first-picture")
     tags: Any = getattr(image, "tag_v2", {})
     deep_png = image.format == "PNG" and data[24] == 16
     if image.mode not in ("I", "I;16", "I;16B") and (deep_png or 16 in _tuple(tags.get(BITS, 8))):
@@ -201,6 +204,8 @@ def _from_grey16(image: Image.Image, source: Image.Image) -> tuple[Pixels, tuple
     actions: tuple[str, ...] = ("grey16-scaled",)
     if isinstance(clear, int):
         values, actions = np.where(values == clear, 65535, values), (*actions, "alpha-on-white")
+    if values.max(initial=0) <= TWELVE_BITS:
+        actions = (*actions, "grey16-dark")
     grey = ((values + 128) // 257).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2), actions
 

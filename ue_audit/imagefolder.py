@@ -6,7 +6,7 @@ starts and refuses everything that is wrong with it at once. Torch is imported o
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -85,9 +85,20 @@ class Intake:
         """What an owner should know of this intake."""
         empty = [f"class folders without an image are left out: {', '.join(self.listing.empty)}"]
         skipped = [f"{len(self.refused)} files were left out, the first: {self.refused[0]}"] if self.refused else []
-        profiles = sum("icc-profile-dropped" in source.actions for source in self.sources)
-        colour = [f"{profiles} images carry a colour profile, which outputs do not keep"] if profiles else []
-        return [*(empty if self.listing.empty else []), *skipped, *colour]
+        actions = Counter(action for source in self.sources for action in source.actions)
+        return [*(empty if self.listing.empty else []), *skipped, *told(actions)]
+
+
+TOLD = {
+    "icc-profile-dropped": "{} images carry a colour profile, which outputs do not keep",
+    "grey16-dark": "{} images are 16-bit grey but use its lowest 12 bits only, and come out nearly black; their white "
+    "point is not known: stretch them to the full range first",
+}
+
+
+def told(actions: Mapping[str, int]) -> list[str]:
+    """What an owner should know of the actions of an intake, by how often each was taken."""
+    return [text.format(actions[action]) for action, text in TOLD.items() if actions.get(action)]
 
 
 MakeArray = Callable[[str, tuple[int, ...], str], "np.ndarray[Any, Any]"]

@@ -10,7 +10,7 @@ from ue_audit.candidates import Candidate, Found
 from ue_audit.change import mapping
 from ue_audit.decoding import BadImage, decode, ending, pixels_sha256
 from ue_audit.errors import InputRefused, UsageError
-from ue_audit.imagefolder import judge
+from ue_audit.imagefolder import judge, told
 from ue_audit.names import printable, twins
 from ue_audit.progress import Progress
 from ue_audit.scanning import PARTS, Refusal
@@ -146,6 +146,7 @@ def warnings(found: Found, placed: Placed) -> Iterator[str]:
     yield from found.warnings
     if placed.refused:
         yield f"{len(placed.refused)} files were left out, the first: {placed.refused[0]}"
+    yield from told(Counter(action for _, image in placed.images for action in image.actions))
     if placed.left_out:
         yield (
             f"{len(placed.left_out)} images were left out: another part of the source has the same picture, the first "

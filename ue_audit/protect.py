@@ -190,6 +190,7 @@ def _statement(
     output = settings.place()
     psnr = [r["psnr"] for r in records if r["psnr"] is not None]
     warnings = [*tools.notes.pop("warnings", []), *taken.warnings()]
+    working = None if settings.resize_output else settings.size
     rows = {source.path: row for row, source in enumerate(taken.sources)}
     pairs = ((r, _original(taken, rows[r["source"]], settings)) for r in sample(records))
     found = traits((x, imagefolder.decode(output / r["path"]).pixels, r["label"]) for r, x in pairs)
@@ -221,7 +222,7 @@ def _statement(
             "largest change (levels)": max(r["linf"] for r in records),
             "mean PSNR (dB)": round(float(np.mean(psnr)), 2) if psnr else None,
         },
-        next=pasted("ue-audit", "purify", "--prior", "PRIOR.ckpt", output),
+        next=pasted("ue-audit", "purify", "--prior", "PRIOR.ckpt", output, size=working),
         run=RunDetails(device=str(tools.device)),
     )
 

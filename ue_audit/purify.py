@@ -221,7 +221,7 @@ def _statement(
         notes=tools.notes | {"partial": settings.limit is not None},
         warnings=[*tools.notes.pop("warnings", []), *taken.warnings()],
         summary={"images purified": len(records)} | _means(records),
-        next=pasted("ue-audit", "evaluate", source, output),
+        next=pasted("ue-audit", "evaluate", source, output, size=settings.size),
         run=RunDetails(device=str(tools.device), measures={"purifying seconds": round(watch.seconds, 6)}),
     )
 

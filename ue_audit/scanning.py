@@ -19,10 +19,11 @@ from ue_audit.errors import IntegrityError, ResourceError, UsageError
 from ue_audit.names import bad_name, fold, printable, twins
 
 SUFFIXES = {
-    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP",
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".webp": "WEBP", ".bmp": "BMP",
     ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM", ".pnm": "PPM", ".tif": "TIFF", ".tiff": "TIFF",
 }  # fmt: skip
 LITTER = {".ds_store", "thumbs.db", "desktop.ini"}  # left by file managers, in class folders too
+SIDECARS = {".xmp", ".aae"}  # edits that photo programs note beside an image
 OURS = "ue-audit."
 NAME_BYTES = 255
 PARTS = ("train", "val", "test", "raw")
@@ -216,7 +217,8 @@ class _Walk:
 
 def _passed_over(name: str, at_root: bool) -> bool:
     own = name.startswith(OURS) and PurePosixPath(name).suffix in (".json", ".jsonl", ".sums", ".journal", ".tmp")
-    return name.lower() in LITTER or (at_root and (name.startswith(".") or own))
+    left = name.lower() in LITTER or name.startswith("._") or PurePosixPath(name).suffix.lower() in SIDECARS
+    return left or (at_root and (name.startswith(".") or own))
 
 
 def _bad_link(link: Path, root: Path) -> tuple[str, str] | None:

@@ -315,9 +315,9 @@ def command(verb: str, settings: Config) -> str:
     return pasted(*words, *places)
 
 
-def pasted(*words: object) -> str:
-    """Words as a line to paste, quoted where they must be."""
-    return shlex.join(map(str, words))
+def pasted(*words: object, size: int | None = None) -> str:
+    """Words as a line to paste, quoted where they must be; `size`: the working size that the next stage needs, too."""
+    return shlex.join(map(str, [*words, *(["--size", size] if size else [])]))
 
 
 def _implied(field: str, settings: Any) -> bool:

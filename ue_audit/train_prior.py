@@ -111,6 +111,6 @@ def _statement(
         },
         warnings=[*tools.notes.pop("warnings", []), *taken.warnings()],
         summary=figures,
-        next=pasted("ue-audit", "purify", "--prior", output),
+        next=pasted("ue-audit", "purify", "--prior", output, size=settings.size),
         run=RunDetails(device=str(tools.device)),
     )
