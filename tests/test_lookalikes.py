@@ -92,3 +92,14 @@ def test_fingerprints_come_back_from_text(known: lookalikes.Prints) -> None:
     for text in ("A", "AAAA", "not base64!"):
         with pytest.raises(ValueError):
             lookalikes.unpack(text)
+
+
+def test_pairs_of_one_set_are_those_that_matching_row_by_row_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 3), dtype=np.uint8)
+    images = [np.asarray(Image.fromarray(x).resize((32, 32), Image.Resampling.BICUBIC)) for x in drawn]
+    images += [images[3][:, ::-1].copy(), np.clip(images[7].astype(int) + 12, 0, 255).astype(np.uint8)]
+    found = lookalikes.prints(images)
+    assert lookalikes.pairs(found) == [(3, 40), (7, 41)]
+    monkeypatch.setattr(lookalikes, "BLOCK", 7)
+    assert lookalikes.pairs(found) == [(3, 40), (7, 41)]
+    assert lookalikes.pairs(found[:0]) == []

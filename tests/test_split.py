@@ -6,8 +6,10 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kill import beside, changes, killed_runs
+from PIL import Image
 from stand_ins import photos
 from test_shards import same_but_for_run_details
 from trees import contents, noise, saved
@@ -250,3 +252,60 @@ def test_no_absolute_path_is_kept_and_the_next_command_is_for_where_one_is(
     assert cli.main(["split", "-o", str(here / "my data"), str(here / SOURCE)]) == 0
     assert str(here).encode() not in b"".join(contents(here / "my data").values())
     assert f"next: ue-audit protect '{here / 'my data'}'" in capsys.readouterr().out
+
+
+# -- near duplicates -----------------------------------------------------------------------------------------------
+
+
+def scene(seed: int, size: int = 48) -> Image.Image:
+    """A picture of soft blobs, as different from another seed's as photos are."""
+    return Image.fromarray(noise(seed, 6)).resize((size, size), Image.Resampling.BICUBIC)
+
+
+def test_resized_compressed_and_mirrored_copies_land_in_one_part() -> None:
+    folder = Path("scenes/one")
+    folder.mkdir(parents=True)
+    for number in range(40):
+        scene(number).save(folder / f"{number:02d}.png")
+    for number in range(6):
+        scene(number).resize((30, 30)).save(folder / f"{number:02d} small.png")
+        scene(number).save(folder / f"{number:02d} web.jpg", quality=60)
+        scene(number).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / f"{number:02d} turned.png")
+    for seed in range(4):
+        out = split.run(settings(source=Path("scenes"), seed=seed, output=Path(f"n{seed}"), test_share="25%"))
+        parts = {Path(record["path"]).name: record["part"] for record in manifest.records(out)}
+        for number in range(6):
+            names = (
+                f"{number:02d}.png",
+                f"{number:02d} small.png",
+                f"{number:02d} web.jpg",
+                f"{number:02d} turned.png",
+            )
+            assert len({parts[name] for name in names}) == 1, names
+    m = manifest.read(out)
+    assert (m.counts["copies"], m.counts["alike"], m.counts["families"]) == (0, 18, 0)
+    assert any(warning.startswith("18 images look like others") for warning in m.warnings)
+
+
+def test_a_set_of_nothing_but_alike_pictures_is_split_all_the_same() -> None:
+    """Otherwise one chain of pairs would put all of it into train."""
+    folder = Path("scans/chest")
+    folder.mkdir(parents=True)
+    base = np.asarray(scene(0)).astype(int)
+    for number in range(60):
+        pixels = np.clip(base + (noise(number, 48) % 21).astype(int) - 10, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    m = manifest.read(split.run(settings(source=Path("scans"))))
+    assert [m.counts[part] for part in PARTS] == [39, 3, 6, 12] and m.counts["families"] == 60
+    assert any(warning.startswith("60 images look so much like each other") for warning in m.warnings)
+
+
+def test_between_parts_that_the_owner_made_near_copies_are_only_told() -> None:
+    for part, numbers in (("train", range(20)), ("test", range(18, 24))):
+        for number in numbers:
+            place = Path("own") / part / "one" / f"{number}.jpg"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            scene(number).save(place, quality=95 if part == "train" else 50)
+    m = manifest.read(split.run(settings(source=Path("own"), raw_share=0, val_share=0)))
+    assert (m.counts["train"], m.counts["test"], m.counts["parted"], m.counts["left_out"]) == (20, 6, 2, 0)
+    assert "2 pairs of images look alike and lie in two parts that the source has" in m.warnings

@@ -11,6 +11,8 @@ The map
     protect … report                the stages: open inputs, load a method, compute, measure, write, seal
     protections/ purifiers/ learners/   the methods, one file each; `methods` is their registry and contract
     diffusion/  training/           the prior and its sampler; networks, loops and attacks that methods share
+    split, placing, splitting       `split`: disjoint parts of what candidates, torchsets, hubsets and parquetsets find
+    export, cards                   `export`: a set as others load it, and what it says of itself
     adopt, pairing                  `import`: a set protected elsewhere, paired with its originals
     import_prior                    `import-prior`: a diffusion model of other code becomes a prior
     tensors, torchfile, pickles, header   foreign files of weights, read as data before they are loaded

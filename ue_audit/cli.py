@@ -43,9 +43,9 @@ def _commands() -> Any:
 )  # fmt: skip
 def split(given: Given) -> None:
     """Make disjoint train/, val/, test/ and raw/ from one set of images: where every audit starts.
-    Files are copied byte for byte; the seed and their pixels decide where each goes, class by class. Exact copies land
-    in one part. Parts that the source has already are kept as they are. --set image=COLUMN and --set label=COLUMN name
-    the columns of parquet files. Nothing is ever downloaded.
+    Files are copied byte for byte; the seed and their pixels decide where each goes, class by class. Copies land in one
+    part, also resized, compressed and mirrored ones. Parts that the source has already are kept as they are. --set
+    image=COLUMN and --set label=COLUMN name the columns of parquet files. Nothing is ever downloaded.
 
     ue-audit split photos/ -o data
     ue-audit split --raw 40% --test 20% --seed 1 photos/

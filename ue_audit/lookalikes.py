@@ -69,6 +69,19 @@ def matches(ours: Prints, theirs: Prints, least: float = ALIKE) -> NDArray[np.in
     return found
 
 
+def pairs(found: Prints, least: float = ALIKE) -> list[tuple[int, int]]:
+    """Every two rows i < j of one set that are alike, sorted."""
+    unit, mirror = _unit(found), _kept()[2]
+    listed: list[tuple[int, int]] = []
+    for at in range(0, len(unit), BLOCK):
+        some = unit[at : at + BLOCK]
+        for start in range(at, len(unit), BLOCK):
+            other = unit[start : start + BLOCK].T
+            left, right = np.nonzero(np.maximum(some @ other, (some * mirror) @ other) >= least)
+            listed += [(i, j) for i, j in zip((left + at).tolist(), (right + start).tolist(), strict=True) if i < j]
+    return sorted(listed)
+
+
 def pack(found: Prints) -> str:
     """As text, for a manifest."""
     return base64.b64encode(np.ascontiguousarray(found).tobytes()).decode("ascii")

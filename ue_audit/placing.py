@@ -5,18 +5,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ue_audit import splitting
+import numpy as np
+
+from ue_audit import lookalikes, splitting
 from ue_audit.candidates import Candidate, Found
 from ue_audit.change import mapping
 from ue_audit.decoding import BadImage, decode, ending, pixels_sha256
 from ue_audit.errors import InputRefused, UsageError
 from ue_audit.imagefolder import judge, told
+from ue_audit.lookalikes import Prints
 from ue_audit.names import printable, twins
 from ue_audit.progress import Progress
 from ue_audit.scanning import PARTS, Refusal
 from ue_audit.settings import SplitSettings
 from ue_audit.splitting import Unit
 
+FAMILY, FAMILY_SHARE = 30, 0.01  # images that look alike and stay together: a burst, not a kind of picture
 FIRST = ("test", "val", None, "raw")  # of an image that is in two parts of the source, the first of these keeps it
 
 
@@ -31,6 +35,7 @@ class Image(NamedTuple):
     height: int
     size: int
     actions: tuple[str, ...]
+    fingerprint: Prints
 
 
 class Placed(NamedTuple):
@@ -38,8 +43,11 @@ class Placed(NamedTuple):
 
     images: list[tuple[str, Image]]
     left_out: list[Image]
-    copies: int
     refused: list[Refusal]
+    copies: int  # images that another equals
+    alike: int  # further images that another looks like
+    parted: int  # pairs that look alike, in two parts that the source had
+    families: int  # images in families too large to keep together
 
 
 def look(found: Found, progress: Progress) -> list[Image | Refusal]:
@@ -68,7 +76,8 @@ def _looked(candidate: Candidate) -> Image | Refusal:
     size = held.stat().st_size if isinstance(held, Path) else len(held)
     path = candidate.path if isinstance(held, Path) else f"{candidate.path}{ending(held)}"
     height, width = pixels.shape[:2]
-    return Image(candidate, path, sha256, pixels_sha256(pixels), width, height, size, actions)
+    print_ = lookalikes.prints([pixels])[0]
+    return Image(candidate, path, sha256, pixels_sha256(pixels), width, height, size, actions, print_)
 
 
 # -- placing -----------------------------------------------------------------------------------------------------
@@ -82,30 +91,45 @@ def place(settings: SplitSettings, found: Found, looked: list[Image | Refusal]) 
         hint = "--from says what form a set has: hf for parquet files, cifar10 and others for torchvision's"
         raise UsageError(f"no images in {found.root}", hint=hint, details=map(str, refused))
     judge(found.root, refused, len(images), settings.on_bad, settings.max_bad)
-    alike = near_duplicates(images)
-    images, left_out = _once(images, alike)
-    alike = near_duplicates(images) if left_out else alike
+    images, left_out = _once(images)
+    alike, families = near_duplicates(images)
     free = [row for row, image in enumerate(images) if image.candidate.part is None]
     at = {row: number for number, row in enumerate(free)}
     units = [Unit(images[row].candidate.label, images[row].pixels_sha256) for row in free]
     pairs = [(at[a], at[b]) for a, b in alike if a in at and b in at]
     drawn = splitting.assign(units, _shares(settings, found), settings.seed, pairs)
     parts = [image.candidate.part or drawn[at[row]] for row, image in enumerate(images)]
-    placed = Placed(list(zip(parts, images, strict=True)), left_out, len(units) - len(splitting.groups(units)), refused)
+    single, apart = len(splitting.groups(units)), len(splitting.groups(units, pairs))
+    placed = Placed(
+        images=list(zip(parts, images, strict=True)),
+        left_out=left_out,
+        refused=refused,
+        copies=len(units) - single,
+        alike=single - apart,
+        parted=sum(parts[a] != parts[b] for a, b in alike),
+        families=families,
+    )
     _check(settings, found, placed)
     return placed
 
 
-def near_duplicates(images: list[Image]) -> list[tuple[int, int]]:
-    """Pairs of rows that show nearly the same picture and must not be parted. Only equal pixels are known so far."""
-    return []
+def near_duplicates(images: list[Image]) -> tuple[list[tuple[int, int]], int]:
+    """(pairs, images): rows that show nearly the same picture, and how many are in families too large to be kept whole.
+
+    Where everything looks alike (digits, X-rays), chains of pairs would tie a whole set together.
+    """
+    pairs = lookalikes.pairs(np.stack([image.fingerprint for image in images]))
+    most = max(FAMILY, int(FAMILY_SHARE * len(images)))
+    families = splitting.groups([Unit(None, str(row)) for row in range(len(images))], pairs)
+    large = {row for family in families if len(family) > most for row in family}
+    return [pair for pair in pairs if pair[0] not in large], len(large)
 
 
-def _once(images: list[Image], alike: list[tuple[int, int]]) -> tuple[list[Image], list[Image]]:
+def _once(images: list[Image]) -> tuple[list[Image], list[Image]]:
     """(kept, left out): what several parts of the source have stays in the part that is first in FIRST."""
     best = {part: rank for rank, part in enumerate(FIRST)}
     gone: set[int] = set()
-    for group in splitting.groups([Unit(None, image.pixels_sha256) for image in images], alike):
+    for group in splitting.groups([Unit(None, image.pixels_sha256) for image in images]):
         first = min(best[images[row].candidate.part] for row in group)
         gone |= {row for row in group if best[images[row].candidate.part] != first}
     kept = [image for row, image in enumerate(images) if row not in gone]
@@ -154,6 +178,15 @@ def warnings(found: Found, placed: Placed) -> Iterator[str]:
         )
     if placed.copies:
         yield f"{placed.copies} images are exact copies of others; copies were kept in one part"
+    if placed.alike:
+        yield f"{placed.alike} images look like others (resized, compressed, a burst); they were kept in one part"
+    if placed.families:
+        yield (
+            f"{placed.families} images look so much like each other that near copies among them were not kept in one "
+            "part; exact copies were"
+        )
+    if placed.parted:
+        yield f"{placed.parted} pairs of images look alike and lie in two parts that the source has"
     labels: dict[str, set[str | None]] = {}
     for _, image in placed.images:
         labels.setdefault(image.pixels_sha256, set()).add(image.candidate.label)

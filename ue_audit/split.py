@@ -3,7 +3,8 @@
     data/<class>/…  ──▶  data.split/train/<class>/…  val/…  test/…  raw/…
 
 Files are copied byte for byte, never linked: an original that is edited later changes no split. Images of equal pixels
-land in one part; where the source has parts of its own, an image that is in two of them is taken once only.
+and those that look alike (lookalikes.py) land in one part; where the source has parts of its own, an image that is in
+two of them is taken once only.
 """
 
 import hashlib
@@ -181,6 +182,9 @@ def _statement(settings: SplitSettings, found: Found, placed: Placed, records: l
             "reasons": dict(Counter(refusal.reason for refusal in placed.refused)),
             "left_out": len(placed.left_out),
             "copies": placed.copies,
+            "alike": placed.alike,
+            "parted": placed.parted,
+            "families": placed.families,
             **sizes,
         },
         notes={
