@@ -16,6 +16,7 @@ The map
     adopt, pairing                  `import`: a set protected elsewhere, paired with its originals
     import_prior                    `import-prior`: a diffusion model of other code becomes a prior
     tensors, torchfile, pickles, header   foreign files of weights, read as data before they are loaded
+    bench, benches/                 how fast every stage is, beside plain recipes; decides no result
     detect, detection               is a set protected at all? probes without originals or training
     lineup, cells, trainings        who trains in an evaluation, on what, and the trainings
     agenda, earlier                 which training comes first, where a time budget ends; what is trained already

@@ -14,12 +14,13 @@ The parts are modules of benches/. `frontier` and `growth` take long and are run
 """
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 from ue_audit.benches import machine, profiles
 from ue_audit.benches.scene import Scene, scene
 from ue_audit.progress import SILENT, Progress
-from ue_audit.rendering import benched
+from ue_audit.rendering import benched, scatter
 from ue_audit.settings import ASKED_PARTS, BENCH_PARTS, BenchSettings
 from ue_audit.storage import write_file
 
@@ -38,8 +39,17 @@ def run(settings: BenchSettings, progress: Progress = SILENT) -> dict[str, Any]:
         for found in _parts(shared):
             document["parts"].append(found)
             if settings.output is not None:
-                write_file(settings.output, benched.markdown_page(document).encode())
+                _write(settings.output, document)
     return document
+
+
+def _write(output: Path, document: dict[str, Any]) -> None:
+    """The Markdown, and beside it the plot of the frontier if that was measured."""
+    plots = {part["part"]: scatter.svg(part["rows"]) for part in document["parts"] if part["part"] == "frontier"}
+    names = {name: f"{output.stem}.{name}.svg" for name, plot in plots.items() if plot is not None}
+    for name, place in names.items():
+        write_file(output.with_name(place), str(plots[name]).encode())
+    write_file(output, benched.markdown_page(document, names).encode())
 
 
 def _parts(shared: Scene) -> Any:

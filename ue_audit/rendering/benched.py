@@ -29,8 +29,8 @@ def tables(document: Document) -> list[RenderableType]:
     return shown
 
 
-def markdown_page(document: Document) -> str:
-    """The same for a README."""
+def markdown_page(document: Document, plots: Mapping[str, str] | None = None) -> str:
+    """The same for a README; `plots` are files beside it, by the part they show."""
     blocks = ["\n".join(f"{markdown(line)}  " for line in machine_lines(document))]
     for part in document["parts"]:
         blocks.append(f"## {markdown(part['title'])}")
@@ -39,6 +39,8 @@ def markdown_page(document: Document) -> str:
             rows = [[markdown(cell) for cell in cells(row, part)] for row in part["rows"]]
             head = [[markdown(cell) for cell in lines[0]], lines[1]]
             blocks.append("\n".join(f"| {' | '.join(line)} |" for line in [*head, *rows]))
+        if part["part"] in (plots or {}):
+            blocks.append(f"![{markdown(part['title'])}]({(plots or {})[part['part']]})")
         blocks += ["\n".join(f"- {markdown(line)}" for line in [*part["notes"], *goal_lines(part)])]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -58,7 +60,10 @@ def machine_lines(document: Document) -> list[str]:
     if settings["quick"]:
         lines.append("--quick: a trial of the bench itself; its figures say nothing.")
     if found["busy"]:
-        lines.append(f"The machine was busy when this began (load {found['load']:.1f}): trust ratios, not times.")
+        lines.append(
+            f"The machine was busy when this began (load {found['load']:.1f}): trust neither times nor ratios, since "
+            "threads wait for each other (OMP_NUM_THREADS=1 suffers least)."
+        )
     return lines
 
 
