@@ -25,7 +25,7 @@ STAR = "on the frontier"
 
 
 def run(scene: Scene) -> Part:
-    configs = grid(scene)
+    configs, images = grid(scene), len(scene.cast.data)
     measured: dict[str, Measured] = {}
     figures: dict[str, dict[str, float | None]] = {}
     scene.progress.start("settings", len(configs), "settings")
@@ -42,7 +42,7 @@ def run(scene: Scene) -> Part:
     best = undominated(rows)
     rows = [replace(row, figures={**row.figures, STAR: 1 if row in best else None}) for row in rows]
     rows.sort(key=lambda row: row.seconds or 0.0)
-    kept = f"t from {TIMES} as far as the prior goes, {len(scene.cast.data)} images, one run of each setting."
+    kept = f"t from {TIMES} as far as the prior goes, {images} images, one run of each setting."
     return Part(rows, notes=[kept])
 
 
