@@ -14,7 +14,7 @@ from ue_audit import imagefolder
 from ue_audit.benches import child
 from ue_audit.benches.rows import Part, Row
 from ue_audit.benches.scene import Scene
-from ue_audit.benches.stages import stage
+from ue_audit.benches.stages import CHECK, stage
 
 TITLE = "How cost grows"
 PURIFY, SCAN = "purify", "scan + verify"
@@ -46,7 +46,7 @@ def _measured(scene: Scene, images: int, size: int) -> list[Row]:
     scene.progress.start(f"{images} images of {size} px", 2, "runs")
     purified = stage("purify", str(out), source=str(folder), prior=str(scene.prior), size=size, **scene.running)
     scene.progress.advance()
-    checked = child.run("ue_audit.benches.stages:check", folder=str(out))
+    checked = child.run(CHECK, folder=str(out))
     scene.progress.advance()
     scene.progress.stop()
     for place in (folder, out):

@@ -10,9 +10,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from ue_audit import chain
+from ue_audit.benches.checking import check
 from ue_audit.benches.rows import Part, Row
 from ue_audit.benches.scene import Scene
-from ue_audit.benches.stages import check
 from ue_audit.settings import MODELS
 
 TOP = 5

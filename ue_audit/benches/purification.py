@@ -1,4 +1,4 @@
-"""Purification with one prior: the shipped setting and two others beside the 80 guided evaluations of the paper's chain.
+"""Purification with one prior: as shipped and in two other ways, beside the paper's 80 guided evaluations.
 
 The reference is the preset `jcdp-paper`: T_p = 20, 4 passes over every timestep, ancestral. Its guide is LPIPS where
 the weights are found; else it is the prior's features at the shipped strength, since the published strength is LPIPS's.

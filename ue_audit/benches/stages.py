@@ -15,6 +15,8 @@ from ue_audit.benches.scene import EPS, Scene
 from ue_audit.benches.timing import Measured
 
 TITLE = "The stages"
+PLAIN, PERFORMING = "ue_audit.benches.plain_files", "ue_audit.benches.performing"
+CHECK = "ue_audit.benches.checking:check"
 SAVE, PROTECT = "plain loop: decode, add, save PNG", "protect (LSP)"
 LOOK, VERIFY = "plain loop: hash and decode", "scan + verify"
 
@@ -22,15 +24,14 @@ LOOK, VERIFY = "plain loop: hash and decode", "scan + verify"
 def run(scene: Scene) -> Part:
     limit = scene.amounts.images if scene.settings.quick else None
     protected = scene.protected(limit)
-    plain = child_of("ue_audit.benches.plain_files")
     train = str(scene.images / "train")
     floor = {
-        SAVE: lambda out: plain("save", source=train, output=out, eps=EPS),
+        SAVE: lambda out: child.run(f"{PLAIN}:save", source=train, output=out, eps=EPS),
         PROTECT: lambda out: stage("protect", out, source=train, method="lsp", **scene.running),
     }
     checks = {
-        LOOK: lambda out: plain("look", source=str(protected)),
-        VERIFY: lambda out: child.run(f"{__name__}:check", folder=str(protected)),
+        LOOK: lambda out: child.run(f"{PLAIN}:look", source=str(protected)),
+        VERIFY: lambda out: child.run(CHECK, folder=str(protected)),
     }
     images = len(list((scene.images / "train").glob("*/*")))
     rows = [
@@ -95,30 +96,6 @@ def _most(found: list[child.Ended]) -> int | None:
     return max((one.peak_memory for one in found if one.peak_memory is not None), default=None)
 
 
-# -- in the child --------------------------------------------------------------------------------------------
-
-
-def child_of(module: str) -> Any:
-    return lambda function, **arguments: child.run(f"{module}:{function}", **arguments)
-
-
-def stage(name: str, output: str, **settings: Any) -> child.Ended:
+def stage(name: str, output: str, device: str, **settings: Any) -> child.Ended:
     """A stage in a process of its own."""
-    return child.run(f"{__name__}:perform", name=name, settings={**settings, "output": output})
-
-
-def perform(name: str, settings: dict[str, Any]) -> None:
-    from ue_audit import chain
-    from ue_audit.settings import MODELS
-
-    asked: Any = MODELS[name](**settings)
-    chain.perform(chain.Step(name, asked))
-
-
-def check(folder: str) -> None:
-    """List and verify an output."""
-    from ue_audit import scanning
-    from ue_audit.verify import verify
-
-    scanning.scan(Path(folder))
-    verify(Path(folder))
+    return child.run(f"{PERFORMING}:perform", name=name, settings={**settings, "output": output}, device=device)
