@@ -61,6 +61,13 @@ def test_the_first_step_that_reaches() -> None:
     assert priors.first_at(curve, 33.1) is None
 
 
+def test_no_ratio_to_a_prior_that_learnt_nothing() -> None:
+    ours = [(10, 30.0), (20, 31.5)]
+    assert priors.ratio(ours, [(10, 28.0), (40, 29.9)], floor=28.1) == 4
+    assert priors.ratio(ours, [(40, 28.3)], floor=28.1) is None
+    assert priors.ratio(ours, [(40, 32.0)], floor=28.1) is None
+
+
 def test_priors_differ_in_their_timesteps_alone_or_in_the_recipe() -> None:
     ours, everything, published_recipe = priors.contenders("small", 400).values()
     changed = {key for key, value in ours if getattr(everything, key) != value}
