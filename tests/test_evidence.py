@@ -44,3 +44,22 @@ def test_the_commands_stand_in_the_order_they_were_run(purified, tmp_path):
     lines = evidence.commands([purified, tmp_path / "p"])
     assert [line.split()[1] for line in lines] == ["protect", "train-prior", "purify"]
     assert "--set steps=2" in lines[1] and "--method stand_ins.primed" in lines[2]
+
+
+def test_what_a_prior_was_trained_on_is_sought_to_its_first_start(purified, tmp_path):
+    first = evidence.trained_on([purified])
+    assert [place.name for place in first] == ["a.ckpt"] and len(first[tmp_path / "a.ckpt"]["raw_pixels"]) == 12
+    layers = {"flag": {"steps": 2, "batch": 4}}
+    tuned = train_prior.run(
+        TrainPriorSettings(
+            raw=tmp_path / "data" / "raw", start=tmp_path / "a.ckpt", preset="tiny", output=tmp_path / "b.ckpt",
+            layers=layers,
+        )
+    )  # fmt: skip
+    again = purify.run(
+        PurifySettings(source=tmp_path / "p", prior=tuned, method="stand_ins.primed", output=tmp_path / "r")
+    )
+    assert [place.name for place in evidence.trained_on([again])] == ["b.ckpt", "a.ckpt"]
+    (tmp_path / "a.ckpt.ue-audit.json").unlink()
+    found = evidence.trained_on([again, purified])
+    assert found[tmp_path / "a.ckpt"] == {} and found[tmp_path / "b.ckpt"]["raw_prints"]

@@ -95,3 +95,15 @@ def test_a_prior_that_goes_on_from_an_unknown_one_leaves_it_open_but_hides_no_le
     assert [states(arms(), **notes)[name] for name in names] == ["unknown", "unknown"]
     leaks = notes | {"overlap": {"test ∩ prior": 3}}
     assert states(arms(), **leaks)["Sets are disjoint"] == "fail"
+
+
+def test_a_prior_that_could_not_be_compared_is_named() -> None:
+    notes = {"prior": None, "not_compared": {"overlap": ["lost.ckpt"], "near": ["lost.ckpt", "old.ckpt"]}}
+    found = {c["name"]: c for c in honesty.checks(None, contests.groups(arms()), NOTES | notes)}
+    exact, alike = found["Sets are disjoint"], found["No near duplicates"]
+    assert [exact["state"], alike["state"]] == ["unknown", "unknown"]
+    assert "what the prior lost.ckpt was trained on is not known" in exact["text"]
+    assert "not all images of the prior lost.ckpt and the prior old.ckpt could be compared" in alike["text"]
+    leak = notes | {"overlap": {"test ∩ prior": 3}}
+    found = {c["name"]: c for c in honesty.checks(None, contests.groups(arms()), NOTES | leak)}
+    assert found["Sets are disjoint"]["state"] == "fail" and "lost.ckpt" in found["Sets are disjoint"]["text"]

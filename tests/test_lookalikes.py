@@ -56,6 +56,16 @@ def test_every_planted_copy_is_found_at_its_original(photos: Pixels, known: look
     assert (found >= 0).all()
 
 
+@pytest.mark.parametrize(("box", "least"), [((1, 1, 31, 31), 0.98), ((0, 0, 30, 30), 0.98), ((2, 0, 32, 32), 0.85)])
+def test_copies_that_were_cut_are_found_by_windows(photos: Pixels, box: tuple[int, ...], least: float) -> None:
+    some = photos[:PLANTED]
+    cut = lookalikes.prints([np.asarray(Image.fromarray(x).crop(box).resize((32, 32), 2)) for x in some])
+    windows = lookalikes.cropped(some)
+    assert windows.shape == (9, PLANTED, cut.shape[1])
+    found = [lookalikes.matches(cut, window, lookalikes.CUT_ALIKE) == np.arange(PLANTED) for window in windows]
+    assert np.any(found, axis=0).mean() >= least
+
+
 def test_other_pictures_are_not_found(photos: Pixels, known: lookalikes.Prints) -> None:
     halves = known[:1000], known[1000:]
     pairs = np.flatnonzero(lookalikes.matches(*halves) >= 0)

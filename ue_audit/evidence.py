@@ -1,5 +1,6 @@
 """What an evaluation says beside accuracies: fidelity, overlap of the sets, where the prior comes from, commands."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,13 @@ FIGURES = (
 def gather(exam: "Exam") -> dict[str, Any]:
     """The notes of an evaluation's manifest."""
     ours = {name: path for name, path in exam.paths.items() if manifest.find(path) is not None}
-    sets = _sets(exam, ours)
+    priors = trained_on(ours.values())
+    sets = _sets(exam, priors.values())
     return {
         "fidelity": {name: fidelity(path) for name, path in ours.items()},
         "overlap": overlaps.exact(sets),
         "near": overlaps.near(sets),
+        "not_compared": overlaps.not_compared((place.name, notes) for place, notes in priors.items()),
         "prior": next((p for path in ours.values() if (p := prior_of(path))), None),
         "commands": commands(list(ours.values())),
     }
@@ -43,19 +46,35 @@ def fidelity(path: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def _sets(exam: "Exam", ours: dict[str, Path]) -> dict[str, overlaps.Set]:
+def _sets(exam: "Exam", priors: Iterable[dict[str, Any]]) -> dict[str, overlaps.Set]:
     """Clean, test and validation images, the attacker's own ones, and those of the priors as far as they are known."""
     found = {"clean": exam.cells[0].data, "test": exam.test, "validation": exam.val}
     if exam.own is not None:
         found["own"] = exam.own
-    priors = {place: sidecar.notes for path in ours.values() for place, sidecar in _priors(path)}
-    raw = overlaps.raw_set(priors.values())
+    raw = overlaps.raw_set(priors)
     return {name: overlaps.of(data) for name, data in found.items()} | ({"prior": raw} if raw is not None else {})
 
 
-def _priors(path: Path) -> list[tuple[Path, Manifest]]:
-    found = prior_manifest(path)
-    return [found] if found is not None else []
+def trained_on(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
+    """The notes of every prior behind these folders and of those that it was fine-tuned from, by place.
+
+    They are empty where the manifest is gone or is that of another prior.
+    """
+    found: dict[Path, dict[str, Any]] = {}
+    waiting = [(folder, "prior") for folder in folders]
+    while waiting:
+        output, role = waiting.pop(0)
+        made = manifest.find(output)
+        dependency = made.dependency(role) if made is not None else None
+        if dependency is None:
+            continue
+        place = manifest.locate(output, dependency).resolve()
+        sidecar = manifest.find(place) if place.exists() else None
+        known = sidecar is not None and sidecar.sha256 == dependency.digest.get("sha256")
+        if place not in found:
+            waiting += [(place, "start")] if known else []
+            found[place] = sidecar.notes if sidecar is not None and known else {}
+    return found
 
 
 def prior_manifest(path: Path) -> tuple[Path, Manifest] | None:

@@ -34,30 +34,36 @@ def _overlap(notes: Mapping[str, Any]) -> Check:
         return check(name, "unknown", "Duplicates between the sets: not measured.")
     shared = [f"{count} in {pair}" for pair, count in found.items() if count]
     sets = _sets(found)
+    unknown = _unknown(notes, "overlap", sets)
+    rest = f"; what {unknown} was trained on is not known" if unknown else ""
     if shared:
-        return check(name, "fail", f"Exact duplicates: {', '.join(shared)}.")
-    if "prior" in sets and not _has_a_past(notes):
-        return check(name, "ok", f"No exact duplicates between {', '.join(sets)}.")
-    prior = "what the prior was trained on is not known" if notes.get("prior") else "there was no prior to compare"
-    return check(name, "unknown", f"No exact duplicates between {', '.join(sets)}; {prior}.")
+        return check(name, "fail", f"Exact duplicates: {', '.join(shared)}{rest}.")
+    none = f"No exact duplicates between {', '.join(sets)}"
+    if "prior" in sets or unknown:
+        return check(name, "unknown" if unknown else "ok", f"{none}{rest}.")
+    return check(name, "unknown", f"{none}; there was no prior to compare.")
 
 
-def _has_a_past(notes: Mapping[str, Any]) -> bool:
-    """Whether the prior was trained on images that nobody knows, itself or what it was fine-tuned from."""
-    return (notes.get("prior") or {}).get("training_data") == "unknown"
+def _unknown(notes: Mapping[str, Any], kind: str, sets: Sequence[str]) -> str:
+    """The priors, if any, that have images which could not be compared, or whose start has."""
+    names = (notes.get("not_compared") or {}).get(kind)
+    if names:
+        return " and ".join(f"the prior {name}" for name in names)
+    prior = notes.get("prior") or {}
+    return "the prior" if prior.get("training_data") == "unknown" or (prior and "prior" not in sets) else ""
 
 
 def _near(notes: Mapping[str, Any]) -> Check:
-    """Copies that were resized, compressed or mirrored: an attacker who has them has the originals."""
+    """Copies that were resized, compressed, cut or mirrored: an attacker who has them has the originals."""
     name, found = "No near duplicates", notes.get("near")
     if not found:
-        return check(name, "unknown", "Resized, compressed or mirrored copies between the sets: not measured.")
+        return check(name, "unknown", "Resized, compressed, cut or mirrored copies between the sets: not measured.")
     shares = {pair: one["count"] / max(1, one["of"]) for pair, one in found.items()}
     most, sets = max(shares.values()), _sets(found)
-    missing = bool(notes.get("prior")) and ("prior" not in sets or _has_a_past(notes))
-    rest = "; not all images of the prior could be compared" if missing else ""
+    missing = _unknown(notes, "near", sets)
+    rest = f"; not all images of {missing} could be compared" if missing else ""
     if not most:
-        text = f"No resized, compressed or mirrored copies between {', '.join(sets)}{rest}."
+        text = f"No resized, compressed, cut or mirrored copies between {', '.join(sets)}{rest}."
         return check(name, "unknown" if missing else "ok", text)
     named = [
         f"{one['count']} of {one['of']} in {pair} ({percent(shares[pair])} %{_such_as(one['examples'])})"
@@ -65,7 +71,7 @@ def _near(notes: Mapping[str, Any]) -> Check:
         if one["count"]
     ]
     state = "fail" if most >= NEAR_FAILS else "warn" if most >= NEAR_WARNS else "unknown" if missing else "ok"
-    return check(name, state, f"Resized, compressed or mirrored copies: {'; '.join(named)}{rest}.")
+    return check(name, state, f"Resized, compressed, cut or mirrored copies: {'; '.join(named)}{rest}.")
 
 
 def _such_as(examples: Sequence[Sequence[str | None]]) -> str:

@@ -77,9 +77,13 @@ def limits(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str,
         f"Countermeasures: {_listed(sorted(tried)) or 'none'} tried"
         + (f"; not tried of those that ue-audit has: {_listed(untried)}." if untried else "."),
         _chance(contest),
-        "Duplicates: exact ones were searched by pixels at the working size, "
-        + ("near ones" if notes.get("near") else "near ones were not searched; others")
-        + " by their coarse shape: a crop, a rotation or another picture of the same thing is none.",
+        "Duplicates: exact ones were searched by pixels at the working size, near ones "
+        + (
+            "by their coarse shape: what was turned, cut by more than a sixteenth of its sides, or cut from an image "
+            "of a prior, can escape. Some that were named may be other pictures of the same shape."
+            if notes.get("near")
+            else "were not searched."
+        ),
     ]
     if notes.get("left_out"):
         found.append(f"Time: {agenda.words(notes['left_out'])}.")
