@@ -37,7 +37,7 @@ def near(named: Mapping[str, Set]) -> dict[str, dict[str, Any]]:
 
 
 def raw(data: ImageData) -> dict[str, Any]:
-    """What a prior keeps of its images for later comparisons: each once, by digest, nothing that could be looked at."""
+    """What a prior keeps of its images for later comparisons: each once: digests, and fingerprints (a blur at most)."""
     rows = {digest: row for row, digest in reversed(list(enumerate(digests(data))))}
     kept = sorted(rows)
     found = lookalikes.prints(data.pixels)[[rows[digest] for digest in kept]]
