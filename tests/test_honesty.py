@@ -73,25 +73,25 @@ def near(**counts: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("count", "state"), [(0, "ok"), (1, "ok"), (2, "warn"), (9, "warn"), (10, "fail")])
 def test_near_duplicates_count_by_their_share(count: int, state: str) -> None:
-    assert states(arms(), **near(clean_test=0, test_prior=count))["No near duplicates"] == state
+    assert states(arms(), **near(clean_test=0, test_prior=count))["Near duplicates"] == state
 
 
 def test_near_duplicates_are_named_the_largest_share_first() -> None:
     found = honesty.checks(None, contests.groups(arms()), NOTES | near(clean_test=3, test_prior=9))
-    text = next(c["text"] for c in found if c["name"] == "No near duplicates")
-    assert "9 of 200 in test ∩ prior (4.5 %, such as a.png); 3 of 200 in clean ∩ test" in text
+    text = next(c["text"] for c in found if c["name"] == "Near duplicates")
+    assert "9 of 200 between test and prior (4.5 %, such as a.png); 3 of 200 between clean and test" in text
 
 
 def test_a_prior_whose_images_are_not_known_leaves_the_question_open() -> None:
     notes = {"prior": {"name": "p.ckpt"}, "overlap": {"clean ∩ test": 0}, **near(clean_test=0)}
     found = {c["name"]: c for c in honesty.checks(None, contests.groups(arms()), NOTES | notes)}
     assert "what the prior was trained on is not known" in found["Sets are disjoint"]["text"]
-    assert [found[name]["state"] for name in ("Sets are disjoint", "No near duplicates")] == ["unknown", "unknown"]
+    assert [found[name]["state"] for name in ("Sets are disjoint", "Near duplicates")] == ["unknown", "unknown"]
 
 
 def test_a_prior_that_goes_on_from_an_unknown_one_leaves_it_open_but_hides_no_leak() -> None:
     notes = {"prior": {"name": "p.ckpt", "training_data": "unknown"}, **near(clean_test=0, test_prior=0)}
-    names = ("Sets are disjoint", "No near duplicates")
+    names = ("Sets are disjoint", "Near duplicates")
     assert [states(arms(), **notes)[name] for name in names] == ["unknown", "unknown"]
     leaks = notes | {"overlap": {"test ∩ prior": 3}}
     assert states(arms(), **leaks)["Sets are disjoint"] == "fail"
@@ -100,7 +100,7 @@ def test_a_prior_that_goes_on_from_an_unknown_one_leaves_it_open_but_hides_no_le
 def test_a_prior_that_could_not_be_compared_is_named() -> None:
     notes = {"prior": None, "not_compared": {"overlap": ["lost.ckpt"], "near": ["lost.ckpt", "old.ckpt"]}}
     found = {c["name"]: c for c in honesty.checks(None, contests.groups(arms()), NOTES | notes)}
-    exact, alike = found["Sets are disjoint"], found["No near duplicates"]
+    exact, alike = found["Sets are disjoint"], found["Near duplicates"]
     assert [exact["state"], alike["state"]] == ["unknown", "unknown"]
     assert "what the prior lost.ckpt was trained on is not known" in exact["text"]
     assert "not all images of the prior lost.ckpt and the prior old.ckpt could be compared" in alike["text"]

@@ -55,7 +55,7 @@ def _unknown(notes: Mapping[str, Any], kind: str, sets: Sequence[str]) -> str:
 
 def _near(notes: Mapping[str, Any]) -> Check:
     """Copies that were resized, compressed, cut or mirrored: an attacker who has them has the originals."""
-    name, found = "No near duplicates", notes.get("near")
+    name, found = "Near duplicates", notes.get("near")
     if not found:
         return check(name, "unknown", "Resized, compressed, cut or mirrored copies between the sets: not measured.")
     shares = {pair: one["count"] / max(1, one["of"]) for pair, one in found.items()}
@@ -66,12 +66,14 @@ def _near(notes: Mapping[str, Any]) -> Check:
         text = f"No resized, compressed, cut or mirrored copies between {', '.join(sets)}{rest}."
         return check(name, "unknown" if missing else "ok", text)
     named = [
-        f"{one['count']} of {one['of']} in {pair} ({percent(shares[pair])} %{_such_as(one['examples'])})"
+        f"{one['count']} of {one['of']} between {pair.replace(' ∩ ', ' and ')} "
+        f"({percent(shares[pair])} %{_such_as(one['examples'])})"
         for pair, one in sorted(found.items(), key=lambda item: -shares[item[0]])
         if one["count"]
     ]
     state = "fail" if most >= NEAR_FAILS else "warn" if most >= NEAR_WARNS else "unknown" if missing else "ok"
-    return check(name, state, f"Resized, compressed, cut or mirrored copies: {'; '.join(named)}{rest}.")
+    amount = "Few copies" if state == "ok" else "Copies"
+    return check(name, state, f"{amount}, resized, compressed, cut or mirrored: {'; '.join(named)}{rest}.")
 
 
 def _such_as(examples: Sequence[Sequence[str | None]]) -> str:

@@ -34,8 +34,11 @@ def audits(report: Report) -> Table:
         )
         for audit in report["audits"]
     ]
-    headers = ("Protected set", "Effect, points", "Strongest countermeasure", "Survival", "Grade")
-    note = "The verdict above is that of the set, among those that protected at all, which the attacker undoes most."
+    headers = ("Protected set", "Effect, points", "Chosen countermeasure", "Survival", "Grade")
+    note = (
+        "Countermeasures are chosen on validation images: another one may be ahead on the test images. The verdict "
+        "above is that of the set, among those that protected at all, which the attacker undoes most."
+    )
     return Table("audits", "Every protected set", headers, rows if len(rows) > 1 else [], note=note)
 
 
