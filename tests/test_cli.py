@@ -18,7 +18,7 @@ from ue_audit.settings import MODELS
 pytest_plugins = ("fake_stages",)
 
 COMMANDS = [
-    "split", "protect", "import", "train-prior", "import-prior", "purify", "evaluate", "report", "run", "demo",
+    "split", "protect", "import", "train-prior", "import-prior", "purify", "merge", "evaluate", "report", "run", "demo",
     "detect", "export", "verify", "list", "doctor", "bench",
 ]  # fmt: skip
 HEAVY = ("torch", "torchvision", "lpips", "scipy", "PIL")
@@ -88,7 +88,7 @@ def test_every_stage_setting_has_an_option(stage: str, capsys: pytest.CaptureFix
         "raw_share": "--raw",
         "test_share": "--test",
         "val_share": "--val",
-        "folders": "FOLDER",
+        "folders": "PART" if stage == "merge" else "FOLDER",
         "evaluation": "FOLDER",
     }
     for field in MODELS[stage].model_fields:

@@ -9,6 +9,7 @@ The map
     cli, options, commands, doctor  the commands; the only place that prints or exits
     audit, chain                    an audit as one file, and its stages in order
     protect … report                the stages: open inputs, load a method, compute, measure, write, seal
+    sharing, gathering, merge       `purify --shard`: the parts of one set, which belong together, and the whole of them
     protections/ purifiers/ learners/   the methods, one file each; `methods` is their registry and contract
     diffusion/  training/           the prior and its sampler; networks, loops and attacks that methods share
     split, placing, splitting       `split`: disjoint parts of what candidates, torchsets, hubsets and parquetsets find

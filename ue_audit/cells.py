@@ -52,6 +52,7 @@ def role_of(path: Path) -> tuple[str, str | None]:
         return "protected", None
     if found.stage != "purify":
         raise UsageError(f"expected an image folder, found the output of {found.stage}: {path}")
+    manifest.refuse_part(path, found)
     protected = any(m is not None and m.stage == "protect" for _, _, m in manifest.ancestors(path))
     name = found.settings.get("name") or found.settings.get("method", found.method)
     return ("purified" if protected else "ceiling"), str(name)

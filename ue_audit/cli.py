@@ -109,14 +109,27 @@ def import_prior(given: Given) -> None:
     _commands().stage("import-prior", given)
 
 
-@_command("purify", "protected", "prior", "purifier", "eps", "clean", "like", "name", *STAGE)
+@_command("purify", "protected", "prior", "purifier", "eps", "clean", "like", "name", "shard", *STAGE)
 def purify(given: Given) -> None:
     """Play the attacker: take a protection out of images.
+    With --shard several GPUs or machines share one set, each with a command of its own.
 
     ue-audit purify --prior raw.prior.ckpt
     ue-audit purify --prior raw.prior.ckpt --method ddpm data.emn/
+    ue-audit purify --prior raw.prior.ckpt --device cuda:1 --shard 2/2 data.emn/
     """
     _commands().stage("purify", given)
+
+
+@_command("merge", "shares", "output", "fresh", "dry_run", "show_config", *SHOW)
+def merge(given: Given) -> None:
+    """Put the parts of `purify --shard` together: byte for byte what one process writes.
+    Of one part named, the others are looked for beside it. Files are copied; the parts stay.
+
+    ue-audit merge data.emn.jcdp.shard-*-of-2
+    ue-audit merge -o data.emn.jcdp here/data.emn.jcdp.shard-1-of-2 there/data.emn.jcdp.shard-2-of-2
+    """
+    _commands().stage("merge", given)
 
 
 @_command(

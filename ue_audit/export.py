@@ -8,7 +8,6 @@ Read back with datasets 5.2.0 (`label` is a ClassLabel) and mlcroissant 1.1.1 (v
 """
 
 import csv
-import hashlib
 import io
 import shutil
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from urllib.parse import quote
 
 from ue_audit import cards, manifest, shards
 from ue_audit.cards import Card
-from ue_audit.errors import IntegrityError, ResourceError, UsageError
+from ue_audit.errors import UsageError
 from ue_audit.progress import SILENT, Progress
 from ue_audit.settings import ExportSettings, Plan, pasted
 from ue_audit.statement import Manifest, statement
@@ -71,6 +70,7 @@ def _opened(source: Path) -> tuple[Manifest, list[dict[str, Any]]]:
             f"expected a protected or purified set, found the output of {made.stage}: {source}",
             hint="the owner's clean images are theirs to publish as they are",
         )
+    manifest.refuse_part(source, made)
     return made, manifest.records(source)
 
 
@@ -96,22 +96,10 @@ def _copy(work: shards.Work, settings: ExportSettings, records: list[dict[str, A
     for number, rows in enumerate(listed):
         if str(number) not in work.done:
             chosen = [records[row] for row in rows]
-            files = {f"{below}/{record['path']}": _bytes(settings.source, record) for record in chosen}
+            files = {f"{below}/{record['path']}": manifest.image_of(settings.source, record) for record in chosen}
             work.commit(str(number), files, [_record(record, below) for record in chosen])
         progress.advance(len(rows))
     progress.stop()
-
-
-def _bytes(source: Path, record: Mapping[str, Any]) -> bytes:
-    """An image's bytes. Raises IntegrityError if they are not those that were sealed."""
-    place = source / str(record["path"])
-    try:
-        data = place.read_bytes()
-    except OSError as error:
-        raise ResourceError(f"cannot read {place}: {error.strerror}") from error
-    if hashlib.sha256(data).hexdigest() != record["sha256"]:
-        raise IntegrityError(f"{place} is not the image that was sealed", hint=f"see: ue-audit verify {source}")
-    return data
 
 
 def _record(record: Mapping[str, Any], below: str) -> dict[str, Any]:

@@ -25,11 +25,15 @@ def parsed(text: bytes) -> Record | None:
     return value
 
 
-def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(
+    there: Mapping[str, Any], now: Mapping[str, Any], called: tuple[str, str] = ("there", "now")
+) -> list[str]:
     """The settings that are not equal, each with both values; nested ones by dotted names."""
     old, new = dict(_leaves(there)), dict(_leaves(now))
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    return [f"{key}: {old.get(key, 'absent')!r} there, {new.get(key, 'absent')!r} now" for key in keys]
+    return [
+        f"{key}: {old.get(key, 'absent')!r} {called[0]}, {new.get(key, 'absent')!r} {called[1]}" for key in keys
+    ]
 
 
 def _leaves(value: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:

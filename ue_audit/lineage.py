@@ -1,5 +1,6 @@
 """Which output came from which: manifests on disk, their parents, and the newest of a stage."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +11,7 @@ from urllib.parse import quote, unquote
 from ue_audit.digests import file_sha256, tree_digest
 from ue_audit.errors import IntegrityError, ResourceError, UsageError
 from ue_audit.scanning import Listing, parts
+from ue_audit.settings import pasted
 from ue_audit.statement import JOURNAL, MANIFEST, RECORDS, SUMS, Dependency, Manifest, parse, sidecar
 
 LINE = ("protected", "purified", "source", "evaluation", "raw")  # what an output was made from, main parent first
@@ -43,6 +45,16 @@ def records(path: Path) -> list[dict[str, Any]]:
         raise IntegrityError(f"{path / RECORDS} was changed after it was written")
     with (path / RECORDS).open("rb") as lines:
         return [json.loads(line) for line in lines]
+
+
+def image_of(folder: Path, record: Mapping[str, Any]) -> bytes:
+    """The bytes of an image of an output. Raises IntegrityError if they are not those that were sealed."""
+    data = _bytes(folder / str(record["path"]))
+    if hashlib.sha256(data).hexdigest() != record["sha256"]:
+        raise IntegrityError(
+            f"{folder / str(record['path'])} is not the image that was sealed", hint=f"see: ue-audit verify {folder}"
+        )
+    return data
 
 
 def _bytes(path: Path) -> bytes:
@@ -83,10 +95,12 @@ def _digest(path: Path) -> dict[str, str]:
 def check_taken(path: Path, sources: Iterable[Any]) -> None:
     """Whether the images just taken in from an output of ours are those it was sealed with; plain folders pass.
 
-    Raises IntegrityError naming every image that is not.
+    Raises IntegrityError naming every image that is not, UsageError for a part of a set.
     """
-    if find(path) is None:
+    found = find(path)
+    if found is None:
         return
+    refuse_part(path, found)
     sealed = {record["path"]: record.get("sha256") for record in records(path)}
     changed = [source.path for source in sources if sealed.get(source.path) != source.sha256]
     if changed:
@@ -95,6 +109,17 @@ def check_taken(path: Path, sources: Iterable[Any]) -> None:
             hint=f"see: ue-audit verify {path}",
             details=changed,
         )
+
+
+def refuse_part(path: Path, found: Manifest) -> None:
+    """Raises UsageError for a part that `purify --shard` made, with the line that puts the parts together."""
+    if found.status == "partial":
+        part = found.settings.get("shard")
+        raise UsageError(f"expected a whole set, found part {part} of one: {path}", hint=f"merge it: {_merging(path)}")
+
+
+def _merging(part: Path) -> str:
+    return pasted("ue-audit", "merge", part)
 
 
 def locate(output: Path, dependency: Dependency) -> Path:
@@ -172,11 +197,14 @@ def newest(stage: str, folder: Path = Path()) -> Path:
 
     Raises UsageError when there is none, or when they go back to different data.
     """
-    found = [(path, manifest) for path, manifest in _outputs(folder) if manifest.stage == stage]
+    made = [(path, manifest) for path, manifest in _outputs(folder) if manifest.stage == stage]
+    found = [(path, manifest) for path, manifest in made if manifest.status == "complete"]
     attacks = [(path, manifest) for path, manifest in found if manifest.dependency("protected") is not None]
     found = attacks or found
     if not found:
-        raise UsageError(f"no complete output of {stage} in {folder.resolve().name}", hint="name the folder")
+        part = next((path for path, manifest in made if manifest.status == "partial"), None)
+        hint = f"merge its parts: {_merging(part)}" if part else "name the folder"
+        raise UsageError(f"no complete output of {stage} in {folder.resolve().name}", hint=hint)
     roots = {_root(path, manifest) for path, manifest in found}
     if len(roots) > 1:
         raise UsageError(
@@ -192,9 +220,7 @@ def _outputs(folder: Path) -> Iterator[tuple[Path, Manifest]]:
         path = place.with_name(place.name.removesuffix(f".{MANIFEST}"))
         is_folder = (place / MANIFEST).is_file()
         if is_folder or (place.name.endswith(f".{MANIFEST}") and path.is_file()):
-            manifest = read(path)
-            if manifest.status == "complete":
-                yield path, manifest
+            yield path, read(path)
 
 
 def _root(path: Path, manifest: Manifest) -> str:

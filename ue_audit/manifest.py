@@ -12,10 +12,12 @@ from ue_audit.lineage import (
     clean_of,
     dependency,
     find,
+    image_of,
     locate,
     newest,
     read,
     records,
+    refuse_part,
     source_digest,
     test_of,
     val_of,
@@ -37,7 +39,7 @@ from ue_audit.verify import Problem, Verification, verify
 
 __all__ = [
     "JOURNAL", "MANIFEST", "RECORDS", "SUMS", "Budget", "Dependency", "Manifest", "Problem", "RunDetails",
-    "Verification", "ancestors", "canonical", "check_taken", "clean_of", "dependency", "file_sha256", "find", "locate",
-    "newest", "read", "records", "sidecar", "source_digest", "statement", "test_of", "tree_digest", "val_of", "verify",
-    "versions",
+    "Verification", "ancestors", "canonical", "check_taken", "clean_of", "dependency", "file_sha256", "find",
+    "image_of", "locate", "newest", "read", "records", "refuse_part", "sidecar", "source_digest", "statement",
+    "test_of", "tree_digest", "val_of", "verify", "versions",
 ]  # fmt: skip

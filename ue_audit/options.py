@@ -64,6 +64,7 @@ TABLE: dict[str, Any] = {
         list[Path] | None, "FOLDER...", "Protected and purified images; else the newest output of purify."
     ),
     "evaluation": _argument(Path | None, "FOLDER", "An evaluation; else the newest output of evaluate."),
+    "shares": _argument(list[Path], "PART...", "Parts that purify --shard made; of one, the others beside it, too."),
     "audit": _argument(str | None, "[AUDIT]", "An audit file (YAML), or an audit preset unless --preset names it."),
     "source": _argument(Path | None, "FOLDER", "The clean images, if the audit does not name them."),
     "outputs": _argument(list[Path], "OUTPUT...", "Outputs of ue-audit: folders or checkpoints."),
@@ -147,6 +148,9 @@ TABLE: dict[str, Any] = {
     "budget": _option(
         RUNNING, "--budget TIME", str, "Begin no training that would end later, over all sittings; such as 2h."
     ),
+    "shard": _option(
+        RUNNING, "--shard I/N", str, "Only the I-th of N parts, to OUTPUT.shard-I-of-N; `merge` puts them together."
+    ),
     "repeats": _option(RUNNING, "--repeats N", str, "Rounds of every comparison."),
     "fresh": _option(RUNNING, "--fresh", bool, "Start over instead of going on."),
     "dry_run": _option(RUNNING, "--dry-run", bool, "Say what would be done, and how long; write nothing."),
@@ -168,14 +172,14 @@ SHOW = ("json", "quiet", "verbose")
 INTAKE = ("limit", "on_bad", "max_bad")
 RUN = ("seed", "device", "cache", "output", "fresh", "dry_run", "show_config", *SHOW)
 STAGE = ("set", "config", "size", *INTAKE, *RUN)
-NEEDED = ("images", "foreign", "originals", "raw", "weights", "outputs", "unsplit", "finished")
+NEEDED = ("images", "foreign", "originals", "raw", "weights", "outputs", "unsplit", "finished", "shares")
 FIELD = {
     "images": "source", "foreign": "source", "protected": "source", "weights": "source", "originals": "clean",
     "trained_at": "size",
     "protection": "method", "purifier": "method", "called": "method", "unprotected": "clean", "looked_at": "limit",
     "unsplit": "source", "finished": "source",
     "parts": "part", "trial": "quick", "table": "output", "own_prior": "prior", "purified": "limit",
-    "trainings": "seeds",
+    "trainings": "seeds", "shares": "folders",
 }  # fmt: skip
 READ = (
     "source", "raw", "start", "folders", "evaluation", "clean", "test", "val", "encoder", "own", "reuse", "like",

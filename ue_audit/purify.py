@@ -7,18 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ue_audit import imagefolder, manifest, methods, shards
+from ue_audit import imagefolder, manifest, methods, purified, shards, sharing
 from ue_audit.config import Config, dotted
 from ue_audit.diffusion.prior import importing
 from ue_audit.errors import IntegrityError, NonFiniteError, ResourceError
 from ue_audit.fidelity import Measure
 from ue_audit.imagefolder import ImageData, Intake, to_float, to_uint8
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import Plan, PurifySettings, pasted
-from ue_audit.statement import Manifest, RunDetails, statement
+from ue_audit.settings import Plan, PurifySettings
+from ue_audit.statement import RunDetails
 from ue_audit.stopwatch import Stopwatch
 from ue_audit.tools import Batch, Tools, pick_device
 from ue_audit.training import lpips_weights
@@ -30,6 +29,7 @@ FOUND = "automatic"  # the origin of a setting that the method completed
 def run(settings: PurifySettings, progress: Progress = SILENT) -> Path:
     """Purify every image of `settings.source` at the working size; returns the sealed output folder.
 
+    With `settings.shard` only those of one part; what a method fits to the images, it fits to all of them.
     Raises InputRefused, UsageError, IntegrityError (a corrupt prior), ResourceError (prior or weights missing).
     """
     source, output = imagefolder.parts(settings.source).train, settings.place()
@@ -52,8 +52,11 @@ def run(settings: PurifySettings, progress: Progress = SILENT) -> Path:
     with (watch := Stopwatch(Tools(work=work.scratch), "purifying")):
         purify = chosen.module.build(taken.data, chosen.config, tools)
     measure = Measure(settings.clean, source, taken.data, weights.get("lpips"), device)
-    _write(work, taken, purify, measure, progress, watch)
-    return work.seal(lambda records: _statement(settings, chosen, source, taken, records, tools, weights, watch))
+    _write(work, taken, _dealt(taken, settings, progress), purify, measure, progress, watch)
+    details = RunDetails(device=str(device), measures={"purifying seconds": round(watch.seconds, 6)})
+    return work.seal(
+        lambda records: purified.account(settings, chosen, source, taken, records, tools.notes, weights, details)
+    )
 
 
 def plan(settings: PurifySettings, progress: Progress = SILENT) -> Plan:
@@ -68,16 +71,19 @@ def plan(settings: PurifySettings, progress: Progress = SILENT) -> Plan:
     rows = range(min(32, len(taken.data)))
     start = time.monotonic()
     purify(_batch(taken.data, rows))
+    seconds = time.monotonic() - start
+    dealt = _dealt(taken, settings, progress)
+    images = sum(map(len, dealt.values()))
     return Plan(
         stage="purify",
         output=str(settings.place()),
-        images=len(taken.data),
+        images=images,
         classes=len(taken.data.classes),
         refused=len(taken.refused),
-        shards=len(shards.plan(len(taken.data), taken.data.size**2)),
-        output_bytes=len(taken.data) * 3 * taken.data.size**2,
+        shards=len(dealt),
+        output_bytes=images * 3 * taken.data.size**2,
         free_bytes=shutil.disk_usage(settings.place().resolve().parent).free,
-        seconds_estimate=(time.monotonic() - start) / len(rows) * len(taken.data),
+        seconds_estimate=seconds / len(rows) * images,
         notes=(f"method {chosen.name}, device {tools.device}", *_found(chosen), *tools.notes.get("warnings", [])),
     )
 
@@ -142,7 +148,8 @@ def _settings(config: Config) -> list[tuple[str, Any]]:
 def _parameters(
     settings: PurifySettings, chosen: methods.Chosen, taken: Intake, weights: dict[str, Path]
 ) -> dict[str, Any]:
-    return {
+    part = {"shard": settings.shard} if settings.shard else {}
+    return part | {
         "stage": "purify",
         "method": chosen.name,
         "config": chosen.config.model_dump(mode="json"),
@@ -157,6 +164,15 @@ def _parameters(
 # -- purifying and measuring -------------------------------------------------------------------------------
 
 
+def _dealt(taken: Intake, settings: PurifySettings, progress: Progress) -> dict[int, range]:
+    """Rows by the number of their shard: all, or those of a part."""
+    listed = shards.plan(len(taken.data), taken.data.size**2)
+    dealt = sharing.dealt(listed, settings.shard)
+    if settings.shard is not None:
+        progress.say(f"part {settings.shard}: {len(dealt)} of {len(listed)} shards{'' if dealt else ', nothing to do'}")
+    return dealt
+
+
 def _batch(data: ImageData, rows: range) -> Batch:
     index = torch.arange(rows.start, rows.stop)
     labels = None if data.labels is None else data.labels[index]
@@ -164,13 +180,19 @@ def _batch(data: ImageData, rows: range) -> Batch:
 
 
 def _write(
-    work: shards.Work, taken: Intake, purify: Purify, measure: Measure, progress: Progress, watch: Stopwatch
+    work: shards.Work,
+    taken: Intake,
+    dealt: dict[int, range],
+    purify: Purify,
+    measure: Measure,
+    progress: Progress,
+    watch: Stopwatch,
 ) -> None:
-    listed, outputs = shards.plan(len(taken.data), taken.data.size**2), taken.outputs()
+    outputs = taken.outputs()
     if work.done:
-        progress.say(f"{len(work.done)}/{len(listed)} shards done, resuming")
-    progress.start("purifying", len(taken.data))
-    for number, rows in enumerate(listed):
+        progress.say(f"{len(work.done)}/{len(dealt)} shards done, resuming")
+    progress.start("purifying", sum(map(len, dealt.values())))
+    for number, rows in dealt.items():
         if str(number) not in work.done:
             batch = _batch(taken.data, rows)
             with watch:
@@ -194,65 +216,3 @@ def _write(
             work.commit(str(number), files, records)
         progress.advance(len(rows))
     progress.stop()
-
-
-# -- manifest ----------------------------------------------------------------------------------------------
-
-
-def _statement(
-    settings: PurifySettings,
-    chosen: methods.Chosen,
-    source: Path,
-    taken: Intake,
-    records: list[dict[str, Any]],
-    tools: Tools,
-    weights: dict[str, Path],
-    watch: Stopwatch,
-) -> Manifest:
-    output = settings.place()
-    return statement(
-        stage="purify",
-        method=chosen.name,
-        config=chosen.config.model_dump(mode="json"),
-        origins=chosen.origins,
-        settings=settings,
-        dependencies=_parents(source, taken, weights, settings),
-        counts=taken.counts() | {"written": len(records)},
-        notes=tools.notes | {"partial": settings.limit is not None},
-        warnings=[*tools.notes.pop("warnings", []), *taken.warnings()],
-        summary={"images purified": len(records)} | _means(records),
-        next=pasted("ue-audit", "evaluate", source, output, size=settings.size),
-        run=RunDetails(device=str(tools.device), measures={"purifying seconds": round(watch.seconds, 6)}),
-    )
-
-
-def _parents(
-    source: Path, taken: Intake, weights: dict[str, Path], settings: PurifySettings
-) -> list[manifest.Dependency]:
-    """A protected set by its manifest, or the owner's clean images (which makes this a ceiling); prior and weights."""
-    output = settings.place()
-    files = [
-        manifest.dependency(name, path, output=output, digest=manifest.file_sha256(path))
-        for name, path in weights.items()
-    ]
-    if manifest.find(source) is not None:
-        return [manifest.dependency("protected", source, output=output), *files]
-    skipped = tuple(refusal.path for refusal in taken.refused)
-    used = {"flat": not taken.data.classes, "limit": settings.limit, "skipped": skipped}
-    digest = manifest.source_digest(taken.sources)
-    clean = manifest.dependency("source", source, output=output, digest=digest, **used)
-    return [clean, clean.model_copy(update={"name": "clean"}), *files]
-
-
-def _means(records: list[dict[str, Any]]) -> dict[str, float | None]:
-    shown = {
-        "psnr_clean": "mean PSNR to clean (dB)",
-        "residual_correlation": "residual correlation",
-        "psnr": "mean PSNR to the input (dB)",
-    }
-    means = {}
-    for figure, label in shown.items():
-        values = [r[figure] for r in records if r.get(figure) is not None]
-        if values:
-            means[label] = round(float(np.mean(values)), 3)
-    return dict(list(means.items())[:2])

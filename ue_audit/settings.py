@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from ue_audit import sharing
 from ue_audit.config import Config, Levels, show_fraction, show_yaml
 
 Layers = dict[str, dict[str, Any]]
@@ -197,9 +198,24 @@ class PurifySettings(StageSettings):
     like: Path | None = None
     size: int | None = Field(None, ge=8)
     name: str = Field("", max_length=64, pattern=r"^(\w[\w.+-]*)?$")  # what the report calls it, instead of the method
+    shard: sharing.Shard | None = None  # purify one part of the images, I/N
 
     def place(self) -> Path:
-        return self.output or Path(f"{base_name(self.source)}.{self.name or self.method}")
+        """The output folder; a part lies beside it."""
+        whole = self.output or Path(f"{base_name(self.source)}.{self.name or self.method}")
+        return sharing.place(whole, self.shard)
+
+
+class MergeSettings(Config):
+    """`merge`: all parts of one set, in any order; of a single one, the others are looked for beside it."""
+
+    folders: tuple[Path, ...] = Field(min_length=1)
+    output: Path | None = None
+    fresh: bool = False
+
+    def place(self) -> Path:
+        """`-o`, else where one process would have written, beside the first part."""
+        return self.output or sharing.whole_of(self.folders[0])
 
 
 class EvaluateSettings(StageSettings):
@@ -342,6 +358,7 @@ MODELS: dict[str, type[Config]] = {
     "train-prior": TrainPriorSettings,
     "import-prior": ImportPriorSettings,
     "purify": PurifySettings,
+    "merge": MergeSettings,
     "evaluate": EvaluateSettings,
     "report": ReportSettings,
     "detect": DetectSettings,

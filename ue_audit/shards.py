@@ -220,12 +220,12 @@ class Work:
         return self._seconds + time.monotonic() - self._clock
 
     def _run_details(self, run: RunDetails) -> RunDetails:
-        """`run` with what only the work knows: times, resumptions, versions."""
+        """`run` with what only the work knows: times, resumptions, versions. Earlier work that it names is added."""
         return run.model_copy(
             update={
-                "started": self.started,
+                "started": run.started or self.started,
                 "finished": storage.now(),
-                "seconds": round(self.elapsed(), 3),
+                "seconds": round(run.seconds + self.elapsed(), 3),
                 "resumed": self.resumed,
                 "versions": run.versions or versions(),
             }
