@@ -90,7 +90,7 @@ def _account(settings: MergeSettings, parts: list[Part], records: list[Record]) 
             "dependencies": [_seen_from(output, first.path, parent) for parent in made.dependencies],
             "counts": made.counts | {"written": len(records)},
             "summary": purified.summary(records),
-            "next": purified.following(_source(first), output, first.asked.size),
+            "next": purified.following(_source(first), _called(settings, first), first.asked.size),
             "run": _run(parts),
         }
     )
@@ -121,6 +121,12 @@ def _seen_from(output: Path, part: Path, parent: Dependency) -> Dependency:
     used = {"flat": parent.flat, "limit": parent.limit, "skipped": parent.skipped}
     place = manifest.locate(part, parent)
     return manifest.dependency(parent.name, place, output=output, digest=parent.digest, **used)
+
+
+def _called(settings: MergeSettings, part: Part) -> Path:
+    """The output as one process would call it, which was told of it as the part was."""
+    output, told = settings.place(), part.asked.model_copy(update={"shard": None}).place()
+    return told if settings.output is None and told.resolve() == output.resolve() else output
 
 
 def _source(part: Part) -> Path:

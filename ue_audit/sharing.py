@@ -13,7 +13,6 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from ue_audit.errors import UsageError
-from ue_audit.storage import beside
 
 FORM = re.compile(r"([0-9]{1,4})/([0-9]{1,4})")
 ENDING = re.compile(r"(.+)\.shard-[0-9]+-of-([0-9]+)")
@@ -48,7 +47,11 @@ def dealt(listed: Sequence[range], shard: str | None) -> dict[int, range]:
 
 def place(whole: Path, shard: str | None) -> Path:
     """Where a part of the output `whole` lies: beside it, as "data.emn.jcdp.shard-2-of-4"."""
-    return beside(whole, ".shard-{}-of-{}".format(*parse(shard))) if shard else whole
+    if shard is None:
+        return whole
+    from ue_audit.storage import beside  # loads filelock, which help need not wait for
+
+    return beside(whole, ".shard-{}-of-{}".format(*parse(shard)))
 
 
 def whole_of(part: Path) -> Path:
