@@ -121,7 +121,7 @@ def purify(given: Given) -> None:
     _commands().stage("purify", given)
 
 
-@_command("merge", "shares", "output", "fresh", "dry_run", "show_config", *SHOW)
+@_command("merge", "shares", "whole", "fresh", "dry_run", "show_config", *SHOW)
 def merge(given: Given) -> None:
     """Put the parts of `purify --shard` together: byte for byte what one process writes.
     Of one part named, the others are looked for beside it. Files are copied; the parts stay.

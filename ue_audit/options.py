@@ -64,7 +64,7 @@ TABLE: dict[str, Any] = {
         list[Path] | None, "FOLDER...", "Protected and purified images; else the newest output of purify."
     ),
     "evaluation": _argument(Path | None, "FOLDER", "An evaluation; else the newest output of evaluate."),
-    "shares": _argument(list[Path], "PART...", "Parts that purify --shard made; of one, the others beside it, too."),
+    "shares": _argument(list[Path], "PART...", "What purify --shard made: all parts, or one with others beside it."),
     "audit": _argument(str | None, "[AUDIT]", "An audit file (YAML), or an audit preset unless --preset names it."),
     "source": _argument(Path | None, "FOLDER", "The clean images, if the audit does not name them."),
     "outputs": _argument(list[Path], "OUTPUT...", "Outputs of ue-audit: folders or checkpoints."),
@@ -119,6 +119,7 @@ TABLE: dict[str, Any] = {
     "own": _option(PLACES, "--own FOLDER", Path, "Clean labelled images of the attacker's own."),
     "reuse": _option(PLACES, "--reuse FOLDER", list[Path], "Evaluation whose equal trainings are taken over."),
     "output": _option(PLACES, "-o --output PATH", Path, "Where to write.", "input name + method, here"),
+    "whole": _option(PLACES, "-o --output PATH", Path, "Where to write.", "where one process would, beside PART"),
     "table": _option(PLACES, "-o --output FILE", Path, "Write the tables there as Markdown, too."),
     "own_prior": _option(PLACES, "--prior FILE", Path, "Prior to measure with.", "the demo's, trained first"),
     "demo": _option(PLACES, "--demo FOLDER", Path, "A finished demo, whose times are told.", "ue-audit-demo"),
@@ -178,7 +179,7 @@ FIELD = {
     "trained_at": "size",
     "protection": "method", "purifier": "method", "called": "method", "unprotected": "clean", "looked_at": "limit",
     "unsplit": "source", "finished": "source",
-    "parts": "part", "trial": "quick", "table": "output", "own_prior": "prior", "purified": "limit",
+    "parts": "part", "trial": "quick", "table": "output", "whole": "output", "own_prior": "prior", "purified": "limit",
     "trainings": "seeds", "shares": "folders",
 }  # fmt: skip
 READ = (
