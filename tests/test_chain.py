@@ -225,6 +225,47 @@ def test_folders_that_are_not_named(fields: dict[str, Any], part: str) -> None:
         chain.steps(AuditSettings(**fields), Path())
 
 
+def test_a_prior_is_trained_only_where_a_purifier_needs_one() -> None:
+    """No raw images are asked for then, and nobody is handed a prior that it does not look at."""
+    cheap = AuditSettings(source=Source(clean=Path("data")), purifiers=["jpeg", "grayscale", "median+jpeg"])
+    assert {step.stage for step in chain.steps(cheap, Path())} == {"protect", "purify", "evaluate", "report"}
+    grey = {"method": "grayscale", "prior": "tuned"}
+    mixed = owned(purifiers=["jpeg", "median+jcdp", "avatar", grey], priors={"tuned": {"raw": "elsewhere"}})
+    trained = [step.settings.place() for step in chain.steps(mixed, Path()) if step.stage == "train-prior"]
+    assert trained == [Path("raw.prior.ckpt")]
+    given = {s.place().name: s.prior and s.prior.name for s in purified(mixed) if s.source.name == "data.emn"}
+    assert given == {
+        "data.emn.jpeg": None,
+        "data.emn.median+jcdp": "raw.prior.ckpt",
+        "data.emn.avatar": "raw.prior.ckpt",
+        "data.emn.grayscale": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("purifiers", "who"),
+    [
+        (["jpeg", "median+jcdp"], "median+jcdp needs a prior"),
+        (["ddpm", "jpeg", {"method": "jcdp", "name": "strong"}], "ddpm and strong need a prior"),
+        (["jpeg", {"method": "jcdp", "prior": "tuned"}], "jcdp needs a prior, and .* nor a prior for 'tuned'"),
+    ],
+)
+def test_who_needs_the_raw_images_is_named(purifiers: list[Any], who: str) -> None:
+    asked = {"purifiers": purifiers, "priors": {"tuned": {"set": {"steps": 1}}}}
+    with pytest.raises(UsageError, match=who.replace("+", r"\+")):
+        chain.steps(AuditSettings(source=Source(clean=Path("data")), **asked), Path())
+
+
+def test_a_dry_run_asks_for_raw_images_only_where_they_are_needed(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "standard", "data", "--dry-run"]
+    assert cli.main([*words, "--set", "purifiers=[jpeg, grayscale]"]) == 0
+    assert "train-prior" not in capsys.readouterr().out
+    assert cli.main(words) == 2
+    assert "jcdp and ddpm need a prior" in capsys.readouterr().err
+
+
 def test_two_methods_of_one_name_are_refused(place: Path) -> None:
     (place / "twice.yaml").write_text("protections: [emn, emn]")
     with pytest.raises(UsageError, match="same name"):
@@ -393,6 +434,21 @@ def test_the_evaluation_has_what_the_other_stages_leave_of_the_budget(
     assert [s.budget for stage, s in calls if stage == "evaluate"] == [3600.0 - 1200.0]
     assert cli.main([*words[:-1], "10 min"]) == 0
     assert [s.budget for stage, s in calls if stage == "evaluate"][1:] == [0.0]
+
+
+def test_when_the_budget_is_spent_no_stage_before_the_trainings_begins(
+    calls: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """100 s each: after 3 of them 250 s are spent; those that are there are passed over, with more time it goes on."""
+    made = chain._made
+    monkeypatch.setattr(chain, "_made", lambda step: (r := made(step)) and r.model_copy(update={"seconds": 100.0}))
+    words = ["run", "quick", "data", "--set", "source.raw=raw", "-o", "out", "--budget"]
+    assert cli.main([*words, "250s"]) == 5
+    assert "ended before the trainings, after 3 of 14 stages" in capsys.readouterr().err
+    assert [stage for stage, _ in calls] == ["protect", "protect", "train-prior"]
+    assert cli.main([*words, "250s"]) == 5
+    assert cli.main([*words, "1h"]) == 0
+    assert [s.budget for stage, s in calls if stage == "evaluate"] == [3600.0 - 1200.0]
 
 
 def test_begun_is_told_from_complete(place: Path) -> None:

@@ -34,8 +34,16 @@ def test_every_method_keeps_the_contract(kind: str, name: str) -> None:
     assert module.Config() == module.Config(**module.Config().model_dump(mode="json")), (
         "a manifest's values are readable"
     )
+    assert methods.needs(kind, name) == set(module.NEEDS)
     with pytest.raises(UsageError, match="setting"):
         methods.configure(kind, name, {"flag": {"no_such_setting": 1}})
+
+
+def test_what_a_preset_a_chain_and_a_foreign_module_need() -> None:
+    assert methods.needs("purifier", "avatar") == {"prior"}
+    assert methods.needs("purifier", "median+jcdp-paper") == {"prior"}
+    assert methods.needs("purifier", "median+jpeg") == methods.needs("purifier", "stand_ins.grey") == set()
+    assert methods.needs("purifier", "median+stand_ins.primed") == {"prior"}
 
 
 @pytest.mark.parametrize(

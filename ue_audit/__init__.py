@@ -7,7 +7,7 @@ Five stages chain over image folders; each is one module with `run(settings) -> 
 
 The map
     cli, options, commands, doctor  the commands; the only place that prints or exits
-    audit, chain                    an audit as one file, and its stages in order
+    audit, chain, priors            an audit as one file, its stages in order, and the priors that they need
     protect … report                the stages: open inputs, load a method, compute, measure, write, seal
     sharing, gathering, merge       `purify --shard`: the parts of one set, which belong together, and the whole of them
     protections/ purifiers/ learners/   the methods, one file each; `methods` is their registry and contract

@@ -1,6 +1,6 @@
 """Stages in order: `run AUDIT.yaml` and `demo`. A stage whose output is up to date says so and is skipped.
 
-    protect or import (each protection) → train-prior (each prior that a purifier asks for) → purify (each purifier with
+    protect or import (each protection) → train-prior (each prior that a purifier needs) → purify (each purifier with
     each of its seeds, on each protected set and, for its ceiling, on the clean one) → evaluate → report
 
 Outputs land in one folder, `<name>.audit/` unless told. A ceiling is purified as its protected set is: where that
@@ -13,11 +13,12 @@ import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ue_audit import manifest, methods, shards
+from ue_audit import manifest, methods, priors, shards
 from ue_audit.audit import AuditSettings, Evaluation, PriorChoice, Protection, Purifier, Source
 from ue_audit.config import resolve
-from ue_audit.errors import IntegrityError, UsageError
+from ue_audit.errors import IntegrityError, ResourceError, UsageError
 from ue_audit.progress import SILENT, Progress, Stage
+from ue_audit.rendering.figures import duration
 from ue_audit.settings import (
     AdoptSettings,
     EvaluateSettings,
@@ -56,7 +57,7 @@ def steps(audit: AuditSettings, folder: Path) -> list[Step]:
         raise UsageError("the audit names no clean images", hint="add `source: {clean: FOLDER}`, or name it")
     shared: dict[str, Any] = {name: getattr(audit, name) for name in Running.model_fields}
     shared["size"] = audit.size
-    priors, training = _priors(audit, folder, shared)
+    found, training = priors.gather(audit, folder, shared)
 
     def treated(source: Path, choice: Protection | Purifier, ending: str = "", **more: Any) -> dict[str, Any]:
         output = folder / f"{base_name(source)}.{choice.label}{ending}"
@@ -71,7 +72,7 @@ def steps(audit: AuditSettings, folder: Path) -> list[Step]:
         return Step("import", AdoptSettings(**kept | {"source": choice.imported, "clean": clean}))
 
     def purify(source: Path, choice: Purifier, ending: str = "", **more: Any) -> Step:
-        own = {"prior": priors[choice.prior], "name": choice.name, **more}
+        own = {"prior": found.get(choice.label), "name": choice.name, **more}
         return Step("purify", PurifySettings(**treated(source, choice, ending, **own)))
 
     protects = [protect(choice) for choice in audit.protections]
@@ -89,7 +90,8 @@ def steps(audit: AuditSettings, folder: Path) -> list[Step]:
             for ending, like in _ceilings(choice, audit.protections, protected)
         ]
     sets = (clean, *protected, *(step.settings.place() for step in purifies))
-    return [*protects, *training, *purifies, *_endings(audit, folder / base_name(clean), sets, shared)]
+    trains = [Step("train-prior", asked) for asked in training]
+    return [*protects, *trains, *purifies, *_endings(audit, folder / base_name(clean), sets, shared)]
 
 
 def _ceilings(
@@ -121,32 +123,6 @@ def _eps(choice: Protection) -> float:
         return allowed.limit if allowed.norm == "linf" else ASSUMED_EPS
     chosen = methods.configure("protection", choice.method, {"file": choice.set})
     return methods.limit(chosen.module, chosen.config) if chosen.module.BUDGET == "linf" else ASSUMED_EPS
-
-
-def _priors(audit: AuditSettings, folder: Path, shared: dict[str, Any]) -> tuple[dict[str, Path], list[Step]]:
-    """Where each prior that a purifier asks for is or will be, and the steps that train those that are not there."""
-    training: dict[Path, Step] = {}
-
-    def place(name: str, above: tuple[str, ...] = ()) -> Path:
-        choice = audit.priors[name] if name else audit.prior
-        if choice.file is not None:
-            return choice.file
-        if name in above:
-            raise UsageError(f"the prior {name!r} starts from itself: {' from '.join([*above, name])}")
-        raw, spelled = choice.raw or audit.source.raw, f"priors.{name}" if name else "prior"
-        if raw is None:
-            raise UsageError(
-                f"the audit names neither raw images nor a prior{f' for {name!r}' if name else ''}",
-                hint=f"add `source: {{raw: FOLDER}}`, or --set source.raw=FOLDER, or --set {spelled}.file=FILE",
-            )
-        start = place(choice.start, (*above, name)) if choice.start in audit.priors else choice.start or None
-        output = folder / f"{base_name(raw)}.{f'{name}.' if name else ''}prior.ckpt"
-        own: dict[str, Any] = {"preset": choice.preset, "layers": {"file": choice.set}, "start": start}
-        training[output] = Step("train-prior", TrainPriorSettings(raw=raw, output=output, **own, **shared))
-        return output
-
-    places = {choice.prior: place(choice.prior) for choice in audit.purifiers}
-    return places, list(training.values())
 
 
 def _endings(audit: AuditSettings, base: Path, sets: tuple[Path, ...], shared: dict[str, Any]) -> list[Step]:
@@ -193,15 +169,21 @@ def module(stage: str) -> Any:
 
 def run(todo: list[Step], progress: Progress = SILENT, budget: float | None = None) -> Path:
     """Run the steps in order; the output of the last. `budget`, in seconds, is for all of them and all sittings: what
-    the other stages leave of it is the evaluation's. Raises UsageError if something is missing that no step makes."""
+    the other stages leave of it is the evaluation's, and when it is spent none of those begins. Raises UsageError if
+    something is missing that no step makes, ResourceError if the budget ends before the trainings."""
     _check_inputs(todo)
     progress.stages([Stage(step.stage, step.settings.place().name, command(*step)) for step in todo])
     spent = 0.0
     for number, step in enumerate(todo):
         if budget is not None and isinstance(step.settings, EvaluateSettings):
             step = step._replace(settings=step.settings.model_copy(update={"budget": max(budget - spent, 0.0)}))
-        progress.stage(number, "running")
         before = _made(step)
+        if budget is not None and spent >= budget and before is None and step.stage not in ("evaluate", "report"):
+            raise ResourceError(
+                f"--budget {duration(budget)} ended before the trainings, after {number} of {len(todo)} stages",
+                hint="the same command with a larger --budget, or without, goes on from there",
+            )
+        progress.stage(number, "running")
         path = perform(step, progress)
         after = _made(step)
         progress.stage(number, "up to date" if before == after else "done")

@@ -22,6 +22,7 @@ An attacker's knowledge of the protection is part of its price. A purifier or le
 declares `KNOWS`, one of KNOWLEDGE; without it, one that follows a known eps knows the budget, any other nothing.
 """
 
+import ast
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -113,6 +114,19 @@ def configure(kind: str, name: str, layers: Mapping[str, Mapping[str, Any]]) -> 
     module = load(kind, method)
     config, origins = resolve(module.Config, {"preset": fields, **layers}, f"{kind} {name!r}")
     return Chosen(method, module, config, origins)
+
+
+def needs(kind: str, name: str) -> set[str]:
+    """What the method or preset `name` needs, of NEEDS; a chain what its links need. Imports foreign modules only."""
+    method, _ = choose(kind, name)
+    if "+" in method:
+        return {need for link in links(kind, method).values() for need in needs(kind, link)}
+    if "." in method:
+        return set(load(kind, method).NEEDS)
+    tree = ast.parse((Path(__file__).parent / KINDS[kind] / f"{method}.py").read_text(encoding="utf-8"))
+    lines = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    declared = next(line.value for line in lines if "NEEDS" in ast.unparse(line).partition("=")[0] and line.value)
+    return set(ast.literal_eval(declared))
 
 
 def limit(module: ModuleType, config: Any) -> float:

@@ -147,7 +147,8 @@ TABLE: dict[str, Any] = {
         RUNNING, "--device NAME", str, "auto, cpu, cuda, cuda:N or mps.", DEFAULT["protect.device"]
     ),
     "budget": _option(
-        RUNNING, "--budget TIME", str, "Begin no training that would end later, over all sittings; such as 2h."
+        RUNNING, "--budget TIME", str,
+        "Begin no training that would end later, and no stage when it is over, in all sittings; such as 2h.",
     ),
     "shard": _option(
         RUNNING, "--shard I/N", str, "Only the I-th of N parts, to OUTPUT.shard-I-of-N; `merge` puts them together."
