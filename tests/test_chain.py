@@ -266,6 +266,18 @@ def test_a_dry_run_asks_for_raw_images_only_where_they_are_needed(
     assert "jcdp and ddpm need a prior" in capsys.readouterr().err
 
 
+def test_more_seeds_reach_the_evaluation(place: Path) -> None:
+    (place / "more.yaml").write_text("source: {clean: data, raw: raw}\nevaluation: {seeds: 3, max_seeds: 5}")
+    for flags, most in (({}, 5), ({"evaluation.max_seeds": "7"}, 7)):
+        asked, _ = audit.load("more.yaml", flags)
+        evaluation: Any = chain.steps(asked, Path())[-2]
+        assert (evaluation.settings.seeds, evaluation.settings.max_seeds) == (3, most)
+        assert f"--max-seeds {most}" in command(*evaluation)
+    with pytest.raises(UsageError) as caught:
+        audit.load("more.yaml", {"evaluation.max_seeds": 2})
+    assert any("at least seeds" in text for text in caught.value.details)
+
+
 def test_two_methods_of_one_name_are_refused(place: Path) -> None:
     (place / "twice.yaml").write_text("protections: [emn, emn]")
     with pytest.raises(UsageError, match="same name"):

@@ -120,6 +120,27 @@ def test_a_quick_audit_has_no_grade_and_says_why(tmp_path: Path) -> None:
     assert verdict["survival"]["low"] is None and verdict["survival"]["value"] is not None
 
 
+def test_cells_of_unequal_numbers_of_seeds(tmp_path: Path) -> None:
+    """Five seeds where three left the verdict open: every figure is made of what there is."""
+    more = {"data.emn", "data.emn.jcdp", "train"}
+    records = [r for r in synthetic.records(seeds=5) if r["seed"] < 3 or r["cell"]["folder"] in more]
+    found = content(report.run(settings(synthetic.write(tmp_path, records))))
+
+    def arm(folder: str) -> scores.Arm:
+        return scores.Arm(tuple(r["last"] for r in records if r["cell"]["folder"] == folder), 2000)
+
+    assert {c["folder"]: c["seeds"] for c in found["cells"] if c["seeds"] == 5}.keys() == more
+    left = scores.survival(arm("train"), arm("data.emn"), arm("data.emn.jcdp"))
+    assert left is not None and found["verdict"]["survival"] == pytest.approx(left._asdict(), abs=1e-6)
+    other = next(a for a in found["countermeasures"] if a["countermeasure"] == "ddpm")
+    rr = scores.recovery(arm("train"), arm("data.emn"), arm("data.emn.ddpm"))
+    assert rr is not None and other["recovery"] == pytest.approx(rr._asdict(), abs=1e-6)
+    training = next(s for s in found["uncertainty"]["sources"] if s["source"] == "training")
+    assert training["n"] == 5 and training["clean"] == pytest.approx(arm("train").spread, abs=1e-6)
+    assert {c["name"]: c["text"] for c in found["checks"]}["Seeds"].startswith("5 training seeds")
+    assert found["seeds_added"] is None and found["setup"]["seeds"] == 3
+
+
 def test_two_learners_are_told_apart(tmp_path: Path) -> None:
     records = synthetic.records() + synthetic.records(learner="wide")
     folder = report.run(settings(synthetic.write(tmp_path, records)))

@@ -122,6 +122,26 @@ def test_the_lower_end_decides_the_grade(low: float, letter: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "held"),
+    [
+        (0.17, 0.24, (0.2,)),
+        (0.2, 0.39, ()),  # .2 itself is a D at both ends
+        (0.1, 0.2, (0.2,)),
+        (-0.3, 0.1, ()),
+        (0.35, 0.65, (0.4, 0.6)),
+        (0.81, 1.2, ()),
+        (None, None, (0.2, 0.4, 0.6, 0.8)),
+    ],
+)
+def test_the_boundaries_that_an_interval_holds(low: float | None, high: float | None, held: tuple[float, ...]) -> None:
+    assert scores.boundaries(Estimate(0.2, low, high)) == held
+    if low is not None and not held:
+        taken = Estimate(0.5)
+        both = [scores.grade(Estimate(0.2, end, high), taken, 3, True)[0] for end in (low, high)]
+        assert both[0] == both[1], "the grade is the same wherever in it the truth lies"
+
+
+@pytest.mark.parametrize(
     ("left", "taken", "seeds", "noise", "reason"),
     [
         (Estimate(0.9, 0.85, 0.95), 0.09, 3, True, "never protected"),

@@ -21,6 +21,7 @@ The map
     detect, detection               is a set protected at all? probes without originals or training
     lineup, cells, trainings        who trains in an evaluation, on what, and the trainings
     agenda, earlier                 which training comes first, where a time budget ends; what is trained already
+    additions, sitting              where seeds are added, and why; what one sitting trains
     contests, findings, verdict     who stands against whom, what came of it, and what that means in words
     honesty                         what would make the verdict false, each question answered
     overlaps, lookalikes            what the sets share: exact copies and near ones

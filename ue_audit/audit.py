@@ -8,7 +8,7 @@
       tuned: {file: other.ckpt}
       longer: {start: tuned, set: {steps: 1000}}
     purifiers: [jcdp, [median, jcdp], {method: jcdp, name: jcdp-tuned, prior: tuned}]   # [a, b] is the chain `a+b`
-    evaluation: {seeds: 3}
+    evaluation: {seeds: 3, max_seeds: 5}    # two more where three leave a verdict open
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,6 +27,7 @@ from ue_audit.settings import (
     Running,
     Share,
     TrainPriorSettings,
+    check_most,
 )
 
 
@@ -101,14 +102,20 @@ class PriorChoice(Config):
 
 
 class Evaluation(Config):
-    """What is trained on every set."""
+    """What is trained on every set; with `max_seeds` seeds are added where an interval leaves a verdict open."""
 
     learners: tuple[str, ...] = EvaluateSettings.model_fields["learners"].default
     seeds: int = Field(default=EvaluateSettings.model_fields["seeds"].default, ge=1)
+    max_seeds: int | None = Field(default=EvaluateSettings.model_fields["max_seeds"].default, ge=1)
     cross: bool = False
     encoder: Path | None = None
     noise_control: bool = True
     set: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _added(self) -> "Evaluation":
+        check_most(self.seeds, self.max_seeds)
+        return self
 
 
 class AuditSettings(Running):

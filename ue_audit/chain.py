@@ -132,6 +132,7 @@ def _endings(audit: AuditSettings, base: Path, sets: tuple[Path, ...], shared: d
         folders=sets,
         learners=audit.evaluation.learners,
         seeds=audit.evaluation.seeds,
+        max_seeds=audit.evaluation.max_seeds,
         cross=audit.evaluation.cross,
         encoder=audit.evaluation.encoder,
         noise_control=audit.evaluation.noise_control,

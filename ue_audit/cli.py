@@ -133,7 +133,7 @@ def merge(given: Given) -> None:
 
 
 @_command(
-    "evaluate", "folders", "learners", "seeds", "cross", "test", "val", "own", "encoder", "clean", "reuse",
+    "evaluate", "folders", "learners", "seeds", "max_seeds", "cross", "test", "val", "own", "encoder", "clean", "reuse",
     "no_noise_control", "budget", *STAGE,
 )  # fmt: skip
 def evaluate(given: Given) -> None:
@@ -174,7 +174,7 @@ def export(given: Given) -> None:
     _commands().stage("export", given)
 
 
-@_command("run", "audit", "source", "audit_preset", "seeds", "set", "size", "budget", *INTAKE, *RUN)
+@_command("run", "audit", "source", "audit_preset", "seeds", "max_seeds", "set", "size", "budget", *INTAKE, *RUN)
 def run(given: Given) -> None:
     """A whole audit from one file or preset; what is up to date is skipped.
     Without a folder, `quick` takes built-in images. With --budget what matters most is trained first, the report says

@@ -169,7 +169,7 @@ def demo(given: Given) -> None:
 
 def _audit_flags(given: Given) -> dict[str, Any]:
     """Options by the dotted names of an audit's settings, `--set` below the options themselves."""
-    names = {"source": "source.clean", "seeds": "evaluation.seeds"}
+    names = {"source": "source.clean", "seeds": "evaluation.seeds", "max_seeds": "evaluation.max_seeds"}
     below = parse_set(given.pop("set", []))
     return {**below, **{names.get(name, name): value for name, value in given.items()}}
 

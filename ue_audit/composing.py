@@ -37,6 +37,7 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
         "cells": findings.cells(groups, found),
         "countermeasures": [attack for _, attacks in tried for attack in attacks],
         "uncertainty": findings.uncertainty(head, _repeats(known, head)) if head else None,
+        "seeds_added": known.evaluation.notes.get("seeds_added"),
         "readings": findings.readings(head) if head else [],
         "published": beside.gather(known, groups),
         "curves": [findings.curve(group) for group in groups],

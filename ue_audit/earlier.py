@@ -1,12 +1,14 @@
 """Trainings that are there already: in other evaluations, and in this one's own earlier sittings."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ue_audit import agenda, manifest, shards
 from ue_audit.tools import Tools
 from ue_audit.trainings import Training
+
+Record = dict[str, Any]
 
 
 def known(evaluations: tuple[Path, ...], wanted: set[str]) -> Iterator[tuple[str, dict[str, Any], float]]:
@@ -20,13 +22,19 @@ def known(evaluations: tuple[Path, ...], wanted: set[str]) -> Iterator[tuple[str
                 yield content, record, took.get(record["key"], 0.0)
 
 
-def reopen(work: shards.Work, planned: list[Training], budget: float | None, timer: Tools) -> bool:
-    """Go on with an evaluation that was sealed when its budget ended; False if not one training more fits now."""
-    found, records = manifest.read(work.output), manifest.records(work.output)
+def reopen(
+    work: shards.Work, asked: Callable[[dict[str, list[Record]]], list[Training]], budget: float | None, timer: Tools
+) -> bool:
+    """Go on with an evaluation that was sealed when its budget ended; False if not one training more fits now.
+
+    `asked` tells from its records which trainings it is to have.
+    """
+    found = manifest.read(work.output)
     seconds: dict[str, float] = found.run.measures.get("training seconds", {})
-    there = {record["key"] for record in records}
+    there = {record["key"]: [record] for record in manifest.records(work.output)}
+    planned = asked(there)
     following = next(training for training in planned if training.key not in there)
     if not agenda.fits(following, planned, seconds, found.run.seconds, budget):
         return False
-    work.reopen({r["key"]: [r] for r in records}, lambda: timer.save("seconds", lambda: {"seconds": seconds}))
+    work.reopen(there, lambda: timer.save("seconds", lambda: {"seconds": seconds}))
     return True

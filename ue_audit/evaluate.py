@@ -4,13 +4,24 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ue_audit import agenda, cells, earlier, evidence, imagefolder, lineup, manifest, shards, trainings
+from ue_audit import (
+    additions,
+    agenda,
+    cells,
+    earlier,
+    evidence,
+    imagefolder,
+    lineup,
+    manifest,
+    shards,
+    sitting,
+    trainings,
+)
 from ue_audit.errors import ResourceError, UsageError
 from ue_audit.imagefolder import ImageData
 from ue_audit.progress import SILENT, Progress
@@ -23,7 +34,8 @@ HELD_OUT = ("test", "val", "own")  # what other sets must not be called
 
 
 def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
-    """Train and test every cell x learner x seed not yet recorded; returns the sealed evaluation folder.
+    """Train and test every cell x learner x seed not yet recorded, and with `max_seeds` as many more as `additions`
+    says; returns the sealed evaluation folder.
 
     Raises UsageError (sets that do not belong together, no clean originals or test images), InputRefused.
     """
@@ -34,45 +46,19 @@ def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
     if work.complete and not manifest.read(output).notes.get("left_out"):
         progress.say(f"{output} is up to date")
         return output
-    planned = agenda.order(trainings.enumerate_all(exam, settings.seeds, settings.seed))
-    timer = Tools(work=work.scratch)
-    if work.complete and not earlier.reopen(work, planned, settings.budget, timer):
+    asking = sitting.asking(settings, exam)
+    if work.complete and not earlier.reopen(work, asking.asked, settings.budget, sitting.timer(work)):
         progress.say(f"{output} is up to date as far as --budget goes")
         return output
-    seconds: dict[str, float] = (timer.restore("seconds") or {}).get("seconds", {})
-    if work.done:
-        progress.say(f"{len(work.done)}/{len(planned)} trainings done, resuming")
-    places = trainings.places(planned, exam.paths)
-    progress.matrix(list(places.values()))
-    for key, records in work.done.items():
-        progress.trained(places[key], records[0]["last"])
-
-    def keep(content: str, record: dict[str, Any], took: float) -> None:
-        """One result, for every training that has this content and is not yet recorded."""
-        for training in planned:
-            if training.content == content and training.key not in work.done:
-                seconds[training.key] = took
-                timer.save("seconds", lambda: {"seconds": seconds})
-                work.commit(training.key, {}, [record | trainings.named(training)])
-                progress.trained(places[training.key], record["last"])
-
-    todo = {t.content: t for t in reversed(planned) if t.key not in work.done}  # equal trainings are done once
-    for content, record, took in earlier.known(settings.reuse, set(todo)):
-        keep(content, record, took)
-        del todo[content]
-    epochs = sum(getattr(t.learner.chosen.config, "epochs", 1) for t in todo.values())
-    affordable = takewhile(
-        lambda t: agenda.fits(t, planned, seconds, work.elapsed(), settings.budget), reversed(todo.values())
-    )
-    for done in trainings.run_all(affordable, epochs, exam, work.scratch, progress):
-        keep(done.training.content, done.record, done.seconds)
-    progress.stop()
+    held = sitting.Sitting(work, exam, settings, progress)
+    asked = held.hold(asking)
     if not work.done:
         raise ResourceError(
             f"{output}: the time budget ended before the first training", hint="give more time: a larger --budget"
         )
-    left = agenda.left_out(planned, work.done, settings.budget)
-    return work.seal(lambda records: _statement(settings, exam, records, seconds, left))
+    left = agenda.left_out(asked, work.done, settings.budget)
+    added = {} if settings.max_seeds is None else additions.noted(asking, work.done, settings.max_seeds)
+    return work.seal(lambda records: _statement(settings, exam, records, held.seconds, left, added))
 
 
 def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:
@@ -88,8 +74,18 @@ def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:
         output_bytes=4096 * len(todo),
         free_bytes=shutil.disk_usage(settings.place().resolve().parent).free,
         seconds_estimate=_estimate(exam, todo),
-        notes=(f"{len(todo)} trainings of {len(exam.cells)} sets with {settings.seeds} seeds", *_counts(todo)),
+        notes=(
+            f"{len(todo)} trainings of {len(exam.cells)} sets with {settings.seeds} seeds",
+            *_counts(todo),
+            *_additions(settings),
+        ),
     )
+
+
+def _additions(settings: EvaluateSettings) -> tuple[str, ...]:
+    most = settings.max_seeds or settings.seeds
+    more = f"up to {most} seeds where an interval leaves a verdict open: not in the estimate"
+    return (more,) if most > settings.seeds else ()
 
 
 def _counts(todo: list[Training]) -> tuple[str, ...]:
@@ -180,6 +176,7 @@ def _parameters(settings: EvaluateSettings, exam: Exam) -> dict[str, Any]:
         "own": exam_digest(exam.own) if exam.own is not None else None,
         "encoder": manifest.file_sha256(exam.encoder) if exam.encoder is not None else None,
         "seeds": settings.seeds,
+        **({} if settings.max_seeds is None else {"max_seeds": settings.max_seeds}),
         "seed": settings.seed,
         "size": exam.cells[0].data.size,
         "cells": {f"{c.role} {c.folder}": c.digest for c in exam.cells},
@@ -194,6 +191,7 @@ def _statement(
     records: list[dict[str, Any]],
     seconds: dict[str, float],
     left: dict[str, Any],
+    added: dict[str, Any],
 ) -> Manifest:
     output, first = settings.place(), exam.learners[0].label
     own = [r for r in records if r["learner"] == first]
@@ -220,7 +218,8 @@ def _statement(
         },
         notes=evidence.gather(exam)
         | {"val_from": exam.val_from, "partial": settings.limit is not None}
-        | ({"left_out": left} if left else {}),
+        | ({"left_out": left} if left else {})
+        | ({"seeds_added": added} if added else {}),
         warnings=[*_warnings(settings, exam), *([agenda.words(left)] if left else [])],
         summary=shown,
         next=pasted("ue-audit", "report", output),
@@ -244,5 +243,6 @@ def _warnings(settings: EvaluateSettings, exam: Exam) -> list[str]:
         "purified": "no purified set: no attacker was tried",
         "ceiling": "no ceiling: purify the clean images too, so that lost image quality is not taken for protection",
     }
-    few = [f"{settings.seeds} seed(s): the report grades from 3"] if settings.seeds < 3 else []
+    more = ", and adds seeds from there" if settings.max_seeds is not None else ""
+    few = [f"{settings.seeds} seed(s): the report grades from 3{more}"] if settings.seeds < 3 else []
     return [text for role, text in missing.items() if role not in roles] + few

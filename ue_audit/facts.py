@@ -34,11 +34,7 @@ class Facts:
     @property
     def parents(self) -> dict[str, str]:
         """Purified folder -> the folder it was made from."""
-        return {
-            name: manifest.locate(self.folders[name], parent).name
-            for name, m in self.made.items()
-            if (parent := m.dependency("protected", "purified", "source")) is not None
-        }
+        return parents(self.folders, self.made)
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
@@ -81,6 +77,15 @@ class Facts:
     def _recipe(self, folder: str) -> tuple[Any, ...]:
         made, prior = self.made[folder], self.priors.get(folder)
         return made.method, made.config, self.parents.get(folder), prior.sha256 if prior else None
+
+
+def parents(folders: Mapping[str, Path], made: Mapping[str, Manifest]) -> dict[str, str]:
+    """Folder -> the folder it was made from, by name, of those that have a manifest."""
+    return {
+        name: manifest.locate(folders[name], parent).name
+        for name, m in made.items()
+        if (parent := m.dependency("protected", "purified", "source")) is not None
+    }
 
 
 def gather(path: Path) -> Facts:

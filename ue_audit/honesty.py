@@ -22,7 +22,7 @@ def checks(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str,
     found = [_overlap(notes), _near(notes), _whole(notes), _alike(groups), _lineage(notes)]
     if contest is not None:
         found.append(_budget((notes.get("budgets") or {}).get(contest.protected.folder)))
-        found += [_effect(contest), _noise(contest), _seeds(contest), _ceilings(contest)]
+        found += [_effect(contest), _noise(contest), _seeds(contest, notes), _ceilings(contest)]
         found += [*_stopping(contest), *_own_images(contest)]
     order = ("fail", "warn", "unknown", "ok")
     return sorted(found, key=lambda c: order.index(c["state"]))
@@ -140,10 +140,13 @@ def _noise(contest: Contest) -> Check:
     return check(name, "ok", f"{text}: the effect is not mere damage.")
 
 
-def _seeds(contest: Contest) -> Check:
-    n = contest.seeds
+def _seeds(contest: Contest, notes: Mapping[str, Any]) -> Check:
+    n, name = contest.seeds, {"protected": contest.protected.folder, "learner": contest.protected.learner}
     state = "ok" if n >= scores.MIN_SEEDS else "fail"
-    return check("Seeds", state, f"{n} training seed{'s' * (n != 1)} for each cell of the verdict; a grade needs 3.")
+    text = f"{n} training seed{'s' * (n != 1)} for each cell of the verdict; a grade needs 3."
+    sets = (notes.get("seeds_added") or {}).get("sets", ())
+    added = next((row for row in sets if {key: row[key] for key in name} == name), None)
+    return check("Seeds", state, f"{text} Seeds added: {added['sentence']}." if added else text)
 
 
 def _ceilings(contest: Contest) -> Check:

@@ -83,6 +83,7 @@ TABLE: dict[str, Any] = {
     "preset": _option(CHOICE, "--preset NAME", str, "Preset of the prior.", DEFAULT["train-prior.preset"]),
     "audit_preset": _option(CHOICE, "--preset NAME", str, "Audit preset, such as quick; `ue-audit list` has them."),
     "seeds": _option(CHOICE, "--seeds N", str, "Trainings of each set.", DEFAULT["evaluate.seeds"]),
+    "max_seeds": _option(CHOICE, "--max-seeds N", str, "Add seeds, up to N, where an interval leaves a verdict open."),
     "trainings": _option(CHOICE, "--seeds N", str, "Trainings behind each accuracy."),
     "set": _option(CHOICE, "--set KEY=VALUE", list[str], "One setting; repeatable."),
     "config": _option(CHOICE, "--config FILE", Path, "Settings from a YAML file."),

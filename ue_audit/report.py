@@ -7,7 +7,8 @@ nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 %
     verdict           sentence; grade (A to F) or null and no_grade (reasons); survival, effect (estimates);
                       chosen {countermeasure, folder, learner}; cheapest (a successful attack, in words)
     checks            [{name, state: ok|warn|fail|unknown, text}], the worst first;  warnings of the stages
-    setup             images, classes, chance, n_test, n_val, seeds, reading, learners [{name, epochs, recipe}]
+    setup             images, classes, chance, n_test, n_val, seeds (the fewest of a cell), reading,
+                      learners [{name, epochs, recipe}]
     audits            one verdict per protected set and learner, as `verdict`, with protected and learner
     prices            one price list per protected set and victim: [{protected, victim, sentence, attackers: [{
                       countermeasure, folder, learner, counts, chosen, undoes, recovery, ceiling_recovery,
@@ -29,6 +30,10 @@ nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 %
                       clean, protected, treated: standard error (test) or standard deviation of an accuracy,
                       recovery: the standard error that it makes}]}; null where not measured, purification only where
                       the countermeasure purifies
+    seeds_added       {from, to (the most), sets: [{protected, learner, seeds (of the protected set), added, open
+                      (still), looks: [{seeds, of: effect|survival, low, high (null: no interval), holds (boundaries)}],
+                      sentence}]}: who got more seeds than planned; null where nobody was to, or before all planned
+                      ones were there
     readings          [{reading: last|chosen|peak, title, clean, protected, purified, survival}]
     published         dataset (as recognised, or null); figures, those that are comparable [{role, folder,
                       countermeasure, learner, reading, accuracy, published, spread, runs, difference, source, place,

@@ -208,6 +208,17 @@ def grade(
     return next(letter for letter, bound in GRADES if low >= bound), ()
 
 
+def boundaries(left: Estimate) -> tuple[float, ...]:
+    """The bounds of grades that an interval of survival holds, low < bound <= high: the grade could be either side's.
+
+    An interval without bounds, of seeds that scatter too much, holds all of them.
+    """
+    bounds = tuple(sorted(bound for _, bound in GRADES if math.isfinite(bound)))
+    if left.low is None or left.high is None:
+        return bounds
+    return tuple(bound for bound in bounds if left.low < bound <= left.high)
+
+
 def fieller(means: Any, between: Any, sampling: Any, seeds: Any, level: float = LEVEL) -> tuple[Any, Any]:
     """Fieller's bounds of (P - V) / (C - V); each argument is a triple (P, V, C) of numbers or of arrays.
 

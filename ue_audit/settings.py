@@ -218,10 +218,17 @@ class MergeSettings(Config):
         return self.output or sharing.whole_of(self.folders[0])
 
 
+def check_most(seeds: int, max_seeds: int | None) -> None:
+    """Seeds are only ever added: a ValueError for fewer at the most than are planned."""
+    if max_seeds is not None and max_seeds < seeds:
+        raise ValueError(f"expected max_seeds of at least seeds, {seeds}, found {max_seeds}")
+
+
 class EvaluateSettings(StageSettings):
     folders: tuple[Path, ...]
     learners: tuple[str, ...] = ("supervised",)
     seeds: int = Field(3, ge=1)
+    max_seeds: int | None = Field(None, ge=1)
     cross: bool = False
     test: Path | None = None
     val: Path | None = None
@@ -232,6 +239,11 @@ class EvaluateSettings(StageSettings):
     size: int | None = Field(None, ge=8)
     noise_control: bool = True
     budget: Duration | None = None
+
+    @model_validator(mode="after")
+    def _added(self) -> "EvaluateSettings":
+        check_most(self.seeds, self.max_seeds)
+        return self
 
     def place(self) -> Path:
         return self.output or Path(f"{base_name(self.folders[-1]).split('.')[0]}.eval")
@@ -309,11 +321,13 @@ SPELLED = {
     "raw_share": "--raw", "test_share": "--test", "val_share": "--val",
 }  # fmt: skip
 PASSING = {"fresh", "cache", "reuse", "budget"}  # how a run was asked for, not what was made
+UNASKED = {"max_seeds": None}  # what is recorded only where it is something else
 
 
 def recorded(settings: Config) -> dict[str, Any]:
     """The settings as a manifest keeps them: all that says what was made."""
-    return settings.model_dump(mode="json", exclude=PASSING)
+    found = settings.model_dump(mode="json", exclude=PASSING)
+    return {key: value for key, value in found.items() if key not in UNASKED or value != UNASKED[key]}
 
 
 def command(verb: str, settings: Config) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ue_audit import agenda, findings, methods, scores
+from ue_audit import additions, agenda, findings, methods, scores
 from ue_audit.contests import Contest, Group
 from ue_audit.rendering.figures import count, interval, points, ratio
 
@@ -87,6 +87,8 @@ def limits(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str,
     ]
     if notes.get("left_out"):
         found.append(f"Time: {agenda.words(notes['left_out'])}.")
+    if notes.get("seeds_added"):
+        found.append(f"Seeds: {additions.words(notes['seeds_added'])}.")
     if notes.get("val_from"):
         found.append(
             f"Choosing: the validation images come from {notes['val_from']}. An attacker without clean labelled images "

@@ -52,6 +52,16 @@ def test_every_seed_stands_where_it_belongs():
     ]
 
 
+def test_cells_with_more_seeds_than_others_have_room():
+    more = [Place("data.emn", "jcdp", "supervised", "data.emn jcdp", seed) for seed in (3, 4)]
+    found = [*places(["data.emn"], ["jcdp"]), *more]
+    ended = {p: 0.5 for p in found if p.seed != 4}
+    assert [line.split()[1:] for line in drawn(found, ended)[1:]] == [
+        ["50.0"] * 6, ["50.0"] * 3, ["50.0"] * 7 + ["·"]
+    ]  # fmt: skip
+    assert "50.0 4/5" in drawn(found, ended, 44)[-1]
+
+
 def test_a_purifier_with_several_seeds_shares_its_cell():
     found = [Place("data.emn", "jcdp", "supervised", folder, 0) for folder in ("data.emn.jcdp", "data.emn.jcdp.s1")]
     assert drawn(found, {found[1]: 0.5})[1].split() == ["jcdp", "·", "50.0"]
