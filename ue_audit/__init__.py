@@ -9,6 +9,7 @@ The map
     cli, options, commands, doctor  the commands; the only place that prints or exits
     audit, chain, priors            an audit as one file, its stages in order, and the priors that they need
     protect … report                the stages: open inputs, load a method, compute, measure, write, seal
+    ranks, together                 torchrun: which process this is, and what several do of one stage
     sharing, gathering, merge       `purify --shard`: the parts of one set, which belong together, and the whole of them
     protections/ purifiers/ learners/   the methods, one file each; `methods` is their registry and contract
     diffusion/  training/           the prior and its sampler; networks, loops and attacks that methods share

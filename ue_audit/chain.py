@@ -13,7 +13,7 @@ import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ue_audit import manifest, methods, priors, shards
+from ue_audit import manifest, methods, priors, ranks, shards
 from ue_audit.audit import AuditSettings, Evaluation, PriorChoice, Protection, Purifier, Source
 from ue_audit.config import resolve
 from ue_audit.errors import IntegrityError, ResourceError, UsageError
@@ -151,10 +151,21 @@ def _endings(audit: AuditSettings, base: Path, sets: tuple[Path, ...], shared: d
 
 
 def perform(step: Step, progress: Progress = SILENT) -> Path:
-    """Run one stage; its output. The lock is taken before the stage, which loads torch, is imported."""
+    """Run one stage; its output. The lock is taken before the stage, which loads torch, is imported.
+
+    Of several processes the first runs it, and tells the others when nothing is left to do.
+    """
     with shards.lock(step.settings.place()):
         path: Path = module(step.stage).run(step.settings, progress)
+    if ranks.here().world > 1:
+        module("together").dismiss()
     return path
+
+
+def assist(step: Step) -> None:
+    """What another process of torchrun does of a stage: what the first one asks for, if it does."""
+    if module("together").called():
+        module(step.stage).assist(step.settings)
 
 
 def plan(step: Step, progress: Progress = SILENT) -> Any:

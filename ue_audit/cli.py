@@ -6,11 +6,12 @@ is in `commands`, imported when one is called.
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import typer
 
-from ue_audit import __version__, failures
+from ue_audit import __version__, failures, ranks
 from ue_audit.options import INTAKE, RUN, SHOW, STAGE, Given, takes
 
 app = typer.Typer(
@@ -24,8 +25,13 @@ def _command(name: str, *options: str) -> Callable[[Callable[[Given], None]], Ca
     """Declare a command: its options by name; the first line of its docstring stands in the list of commands."""
 
     def declare(body: Callable[[Given], None]) -> Callable[..., None]:
+        @wraps(body)
+        def checked(given: Given) -> None:
+            ranks.check(name)
+            body(given)
+
         summary = (body.__doc__ or "").partition("\n")[0]
-        command: Callable[..., None] = app.command(name, short_help=summary)(takes(*options)(body))
+        command: Callable[..., None] = app.command(name, short_help=summary)(takes(*options)(checked))
         return command
 
     return declare

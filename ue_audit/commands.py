@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from pydantic import TypeAdapter
 
-from ue_audit import audit, chain, configured, manifest, methods, screen, shards
+from ue_audit import audit, chain, configured, manifest, methods, ranks, screen, shards
 from ue_audit import demo as images
 from ue_audit import doctor as examination
 from ue_audit.config import did_you_mean, parse_set
@@ -26,11 +26,16 @@ FEEDS = {"purify": ("source", "protect"), "evaluate": ("folders", "purify"), "re
 
 def stage(name: str, given: Given) -> None:
     """One stage, from its options to its closing panel."""
-    mode, bound = modes(given), _bound(given.pop("fail_under", None))
+    mode, bound, follows = modes(given), _bound(given.pop("fail_under", None)), ranks.here().own > 0
+    mode = mode._replace(quiet=mode.quiet or follows)
     given |= {} if bound is None else {"fail_under": bound}
     _take_newest(name, given, mode)
     asked: Any = settings(name, MODELS[name], given)
     step = chain.Step(name, asked)
+    if follows:
+        if not (mode.show_config or mode.dry_run):
+            chain.assist(step)
+        return
     if mode.show_config:
         screen.show_config(mode, configured.resolved(step))
         return

@@ -61,6 +61,12 @@ def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
     return work.seal(lambda records: _statement(settings, exam, records, held.seconds, left, added))
 
 
+def assist(settings: EvaluateSettings) -> None:
+    """Another process of torchrun: train what the leader, which is in `run`, hands out."""
+    exam = _prepare(settings, imagefolder.spill(settings.cache or settings.place().parent), SILENT)
+    trainings.serve(sitting.asking(settings, exam).possible, exam, shards.scratch(settings.place()))
+
+
 def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:
     """What `run` would do: the number of trainings, and their time from one timed epoch; writes nothing."""
     exam = _prepare(settings, None, progress)

@@ -36,12 +36,17 @@ def plan(n: int, pixels_per_image: int) -> list[range]:
     return [range(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 
+def scratch(output: Path) -> Path:
+    """Where an output's unfinished work lies."""
+    return storage.beside(output, ".work")
+
+
 class Work:
     """An output folder under construction. Hold its `lock` from before `open` to after `seal`."""
 
     def __init__(self, output: Path, parameters: Mapping[str, Any]) -> None:
         self.output = output
-        self.scratch = storage.beside(output, ".work")
+        self.scratch = scratch(output)
         self.parameters: dict[str, Any] = json.loads(canonical(portable(dict(parameters), output.parent)))
         self.key = hashlib.sha256(canonical(self.parameters)).hexdigest()
         self.complete = False

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ue_audit import storage
+from ue_audit import ranks, storage
 from ue_audit.errors import IntegrityError, ResourceError, UsageError
 from ue_audit.progress import SILENT, Progress
+from ue_audit.together import Peers
 
 
 class Epoch(NamedTuple):
@@ -39,7 +40,10 @@ def substream(seed: int, *names: object) -> int:
 
 
 class Tools:
-    """Device, named random substreams, progress, arrays and exact resume in the stage's work folder."""
+    """Device, named random substreams, progress, arrays and exact resume in the stage's work folder.
+
+    `peers` are the processes that do the same in step; the first alone saves.
+    """
 
     def __init__(
         self,
@@ -50,8 +54,10 @@ class Tools:
         weights: Mapping[str, Path] | None = None,
         progress: Progress = SILENT,
         eps: float | None = None,
+        peers: Peers | None = None,
     ) -> None:
         self.device = torch.device(device)
+        self.peers = peers or Peers(0, 1, self.device)
         self.seed = seed
         self.progress = progress
         self.eps = eps  # of the protection to take out, in the range [0,1], where it is known
@@ -91,7 +97,7 @@ class Tools:
     def save(self, name: str, state: Callable[[], dict[str, Any]], every: float = 0.0) -> None:
         """Keep `state()` (tensors and plain values) for `restore`, at most once in `every` seconds."""
         now = time.monotonic()
-        if self._work is None or now - self._saved.setdefault(name, now) < every:
+        if self._work is None or self.peers.own or now - self._saved.setdefault(name, now) < every:
             return
         self._work.mkdir(parents=True, exist_ok=True)
         draft = self._work / f"{name}.state.tmp"
@@ -125,10 +131,15 @@ class Tools:
 
 
 def pick_device(name: str) -> torch.device:
-    """"auto" is the first accelerator, else the CPU; a device asked for and missing is a ResourceError."""
+    """"auto" is the first accelerator, else the CPU; a device asked for and missing is a ResourceError.
+
+    Of several processes that torchrun started each has a GPU of its own.
+    """
     mps = torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    if name == "cuda" and ranks.here().world > 1:
+        name = f"cuda:{ranks.here().local}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ue_audit import imagefolder, manifest, overlaps, shards
+from ue_audit import imagefolder, manifest, overlaps, shards, together
 from ue_audit.config import load_preset, resolve
 from ue_audit.diffusion import prior as priors
 from ue_audit.filework import FileWork
@@ -31,14 +31,28 @@ def run(settings: TrainPriorSettings, progress: Progress = SILENT) -> Path:
     if work.complete:
         progress.say(f"{output} is up to date")
         return output
-    tools = Tools(device=device, seed=settings.seed, work=work.scratch, progress=progress)
+    together.call()
     start = priors.load_prior(settings.start) if settings.start else None
-    prior = priors.train(taken.data, config, tools, start)
+    with together.in_step(device) as peers:
+        tools = Tools(device=device, seed=settings.seed, work=work.scratch, progress=progress, peers=peers)
+        prior = priors.train(taken.data, config, tools, start)
     inherited = {key: value for key, value in (start.provenance if start else {}).items() if key == "training_data"}
     said = {"raw": manifest.source_digest(taken.sources), "images": len(taken.data)} | inherited
     for key, value in inherited.items():
         tools.note(key, value)  # unknown of the prior it goes on from
     return work.finish(prior.to_bytes(said), _statement(settings, config, origins, taken, prior, tools))
+
+
+def assist(settings: TrainPriorSettings) -> None:
+    """Another process of torchrun: its rows of every batch, in step with the leader, which is in `run`."""
+    config, _ = _config(settings)
+    device = pick_device(settings.device)
+    room = imagefolder.spill(settings.cache or settings.place().parent)
+    taken = imagefolder.take_in(settings.raw, settings, flat=True, array=room)
+    start = priors.load_prior(settings.start) if settings.start else None
+    with together.in_step(device) as peers:
+        scratch = shards.scratch(settings.place())
+        priors.train(taken.data, config, Tools(device=device, seed=settings.seed, work=scratch, peers=peers), start)
 
 
 def plan(settings: TrainPriorSettings, progress: Progress = SILENT) -> Plan:

@@ -5,6 +5,9 @@
 All randomness of a step comes from substreams named by its number, so that a resumed run equals an unbroken
 one bit for bit. The average of the weights is ramped (as in EDM, arXiv 2206.00364): a constant 0.9999 would
 leave a run of 1,000 steps with 90.5 % of its starting point.
+
+Several processes (`tools.peers`) draw the same batch, take their rows of it and add up their gradients: they take equal
+steps, which are those of one process but for the order of sums. Of dropout each has masks of its own.
 """
 
 import contextlib
@@ -20,7 +23,7 @@ from ue_audit.diffusion.precision import autocast, resolved
 from ue_audit.diffusion.prior import Prior, PriorConfig, denoising_psnr, predict_noise
 from ue_audit.diffusion.schedule import on
 from ue_audit.diffusion.unet import UNet
-from ue_audit.errors import NonFiniteError, UsageError
+from ue_audit.errors import NonFiniteError, ResourceError, UsageError
 from ue_audit.tools import Tools
 
 CHECKPOINT_SECONDS = 60.0
@@ -47,6 +50,7 @@ def train(data: Images, config: PriorConfig, tools: Tools, start: Prior | None =
     train_rows, held_rows = _split(len(data), config, tools)
     run = _Run(config, tools, start)
     run.load(tools.restore("prior"))
+    _begin_together(run, tools)
     tools.progress.start("train-prior", config.steps, "steps")
     tools.progress.advance(run.step)
     while run.step < config.steps and run.waited < config.patience:
@@ -108,13 +112,17 @@ class _Run:
         config, device = self.config, self.tools.device
         weight = self.schedule.sigma(t) ** config.weighting
         weight = weight / (self.schedule.sigma(torch.arange(1, config.t_max + 1)) ** config.weighting).mean()
-        x0, noise = x0.to(device), noise.to(device)
+        mine = self.tools.peers.rows(len(x0))
+        share = (mine.stop - mine.start) / len(x0)
+        x0, t, noise, weight = x0[mine].to(device), t[mine], noise[mine].to(device), weight[mine]
         x_t = self.schedule.q_sample(x0, t, noise)
         with _dropout_dice(self.tools, self.step), autocast(device, config.precision):
             pred_noise = predict_noise(self.network, config, self.schedule, x_t, t.to(device))
-        loss = (on(weight, x0) * (pred_noise - noise).square()).mean()
+        loss = share * (on(weight, x0) * (pred_noise - noise).square()).mean()
         self.network.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        loss = loss.detach()
+        self.tools.peers.add_up([loss, *(w.grad for w in self.network.parameters() if w.grad is not None)])
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         for optimizer in self.optimizers:
             optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * rate(config, self.step)
@@ -128,7 +136,7 @@ class _Run:
     def _watch(self, loss: Tensor) -> None:
         if self.step % 10 and self.step != self.config.steps:
             return  # reading the loss makes a GPU wait
-        self.loss = float(loss.detach())
+        self.loss = float(loss)
         if not math.isfinite(self.loss):
             raise NonFiniteError(f"the loss is {self.loss} at step {self.step}", hint="try a lower lr")
 
@@ -205,7 +213,8 @@ def _first_network(config: PriorConfig, tools: Tools, start: Prior | None) -> UN
 def _dropout_dice(tools: Tools, step: int) -> Any:
     """The global generators, which dropout draws from: seeded for this step, put back after it."""
     cuda = [tools.device] if tools.device.type == "cuda" else []
-    stack, seed = contextlib.ExitStack(), tools.generator("prior", "dropout", step).initial_seed()
+    own = [tools.peers.own] if tools.peers.own else []
+    stack, seed = contextlib.ExitStack(), tools.generator("prior", "dropout", step, *own).initial_seed()
     stack.enter_context(torch.random.fork_rng(devices=cuda))
     torch.default_generator.manual_seed(seed)
     if cuda:
@@ -224,13 +233,23 @@ def _split(n: int, config: PriorConfig, tools: Tools) -> tuple[Tensor, Tensor]:
 
 def _held_out_psnr(prior: Prior, data: Images, rows: Tensor, tools: Tools) -> dict[str, float]:
     """{"0.05": dB, ...}: the same images and the same noise at every measurement."""
-    psnr = {}
-    for sigma, t in prior.judged_at().items():
+    psnr = dict.fromkeys(prior.judged_at(), math.nan)
+    for sigma, t in () if tools.peers.own else prior.judged_at().items():
         dice = tools.generator("prior", "held-out noise", sigma)
         images = (data.batch(part) for part in torch.split(rows, prior.config.batch))
         batches = ((x, torch.randn(x.shape, generator=dice)) for x in images)
         psnr[sigma] = denoising_psnr(prior, batches, t)
-    return psnr
+    return dict(zip(psnr, tools.peers.agree(list(psnr.values())), strict=True))
+
+
+def _begin_together(run: _Run, tools: Tools) -> None:
+    """Every process has what the first one saved before that goes on. Raises ResourceError if one has not, UsageError
+    for a batch of fewer images than processes."""
+    if run.config.batch < tools.peers.count:
+        raise UsageError(f"expected a batch of {tools.peers.count} images or more, found {run.config.batch}")
+    (step,) = tools.peers.agree([run.step])
+    if step != run.step:
+        raise ResourceError(f"process {tools.peers.own} is at step {run.step}, the first one at {step:.0f}")
 
 
 def _mean(point: dict[str, float]) -> float:
