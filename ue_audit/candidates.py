@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ue_audit import manifest, scanning
 from ue_audit.errors import IntegrityError, UsageError
 from ue_audit.manifest import Dependency
-from ue_audit.names import bad_name, fold
+from ue_audit.names import fold, folder_name
 from ue_audit.scanning import Refusal
 
 
@@ -85,19 +85,15 @@ def _listed(root: Path, places: list[tuple[str | None, Path]], limit: int | None
 
 
 def class_folders(names: list[str]) -> list[str]:
-    """A folder name for each class name: what no folder may hold becomes "_".
+    """A folder name for each class name: what no folder of any system may hold becomes "_".
 
     Raises UsageError for names that would share a folder.
     """
-    folders = [_folder(name) for name in names]
+    folders = [folder_name(name) for name in names]
+    folders = [f"_{folder}" if fold(folder).startswith(scanning.OURS) else folder for folder in folders]
     seen: dict[str, str] = {}
     for name, folder in zip(names, folders, strict=True):
         other = seen.setdefault(fold(folder), name)
         if other != name:
             raise UsageError(f"the classes {other!r} and {name!r} would share the folder {folder!r}")
     return folders
-
-
-def _folder(name: str) -> str:
-    made = "".join("_" if letter in "/:" or bad_name(letter) else letter for letter in name).strip() or "_"
-    return f"_{made}" if made.startswith((".", scanning.OURS)) else made

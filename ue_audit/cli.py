@@ -13,6 +13,7 @@ import typer
 
 from ue_audit import __version__, failures, ranks
 from ue_audit.options import INTAKE, RUN, SHOW, STAGE, Given, takes
+from ue_audit.systems import plain_streams
 
 app = typer.Typer(
     help="How much of an image protection survives a determined attacker?  Start with: ue-audit demo",
@@ -269,6 +270,7 @@ def _top(version: bool = typer.Option(False, "--version", help="Print the versio
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; its exit code. Every error ends here."""
     words = list(sys.argv[1:] if argv is None else argv)
+    plain_streams()
     with failures.signals():
         try:
             return int(app(args=words or ["--help"], prog_name="ue-audit", standalone_mode=False) or 0)

@@ -19,6 +19,7 @@ from ue_audit.rendering import benched, compared, detected, listing, terminal
 from ue_audit.rendering.summary import report_panel
 from ue_audit.rendering.text import safe
 from ue_audit.settings import MODELS, BenchSettings, CompareSettings, DetectSettings, command, parse_share
+from ue_audit.systems import spelled, typed
 
 FEEDS = {"purify": ("source", "protect"), "evaluate": ("folders", "purify"), "report": ("evaluation", "evaluate")}
 """Where a stage's input is written, and the stage whose newest output it is when none is named."""
@@ -84,7 +85,7 @@ def _from_here(line: str, folder: Path) -> str:
         words = shlex.split(line)
     except ValueError:  # a manifest of others may hold a line that is none
         return line
-    return shlex.join(str(folder / w) if not Path(w).exists() and (folder / w).exists() else w for w in words)
+    return typed(spelled(folder / w) if not Path(w).exists() and (folder / w).exists() else w for w in words)
 
 
 def _report(path: Path) -> Any:

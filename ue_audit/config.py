@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, TypeVar, get_args
 
 import pydantic
@@ -23,6 +23,15 @@ class Config(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, protected_namespaces=()
     )
+
+    @pydantic.field_serializer("*", mode="wrap", when_used="json")
+    def _portable(self, value: Any, default: pydantic.SerializerFunctionWrapHandler) -> Any:
+        """Paths have "/" between their parts, on Windows, too."""
+        if isinstance(value, PurePath):
+            return value.as_posix()
+        if isinstance(value, tuple) and any(isinstance(part, PurePath) for part in value):
+            return [part.as_posix() for part in value]
+        return default(value)
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from ue_audit.decoding import BadImage, Pixels, decode, pixels_sha256, resized
 from ue_audit.digests import sums, tree_digest
 from ue_audit.lineage import locate
+from ue_audit.names import LITTER, composed
+from ue_audit.scanning import is_link
 from ue_audit.statement import JOURNAL, MANIFEST, RECORDS, SUMS, Budget, Manifest
 from ue_audit.verify import Verification
 
@@ -96,29 +98,36 @@ class Folder:
         return records
 
     def _files(self, expected: set[str]) -> Iterator[tuple[str, Path]]:
-        """Regular files that are expected; everything else is a problem."""
+        """Regular files that are expected, by the paths recorded; everything else is a problem.
+
+        A file system or a copy may have given names another Unicode form, and a file manager may have been there.
+        """
         folders = {path[: at + 1] for path in expected for at, letter in enumerate(path) if letter == "/"}
-        waiting = [""]
+        recorded = {composed(path): path for path in (*expected, *folders)}
+        waiting = [("", self.root)]
         while waiting:
-            below = waiting.pop()
-            for item in self._items(below):
-                path = f"{below}{item.name}"
-                if item.is_symlink():
+            below, place = waiting.pop()
+            for item in self._items(below, place):
+                name = f"{below}{item.name}"
+                path, inside = (recorded.pop(composed(f"{name}{end}"), f"{name}{end}") for end in ("", "/"))
+                if is_link(item):
                     self.problem(path, "is a link; none was written")
                 elif item.is_dir():
-                    if f"{path}/" in folders:
-                        waiting.append(f"{path}/")
+                    if inside in folders:
+                        waiting.append((inside, Path(item.path)))
                     else:
                         self.problem(path, "is an extra folder")
+                elif item.name.lower() in LITTER and path not in expected:
+                    continue
                 elif not item.is_file() or (path not in expected and path != SUMS):
                     hint = "; run the command again to end its work" if path == JOURNAL else ""
                     self.problem(path, f"is an extra file{hint}")
                 elif path != SUMS:
                     yield path, Path(item.path)
 
-    def _items(self, below: str) -> list["os.DirEntry[str]"]:
+    def _items(self, below: str, place: Path) -> list["os.DirEntry[str]"]:
         try:
-            return sorted(os.scandir(self.root / below), key=lambda item: item.name)
+            return sorted(os.scandir(place), key=lambda item: item.name)
         except OSError as error:
             self.problem(below, f"cannot be listed: {error.strerror}")
             return []

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 from ue_audit.errors import NonFiniteError, ResourceError
+from ue_audit.systems import near
 
 OURS = "ue-audit."
 
@@ -62,15 +62,17 @@ def file_sha256(path: Path) -> str:
 
 
 def portable(value: Any, base: Path) -> Any:
-    """Plain JSON values, absolute paths rewritten relative to the folder `base`: no user or host name is kept."""
+    """Plain JSON values, absolute paths rewritten relative to the folder `base`: no user or host name is kept.
+
+    On Windows a path on another drive than `base` stays as it is: there is no relative one.
+    """
     if isinstance(value, Mapping):
         return {str(key): portable(item, base) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [portable(item, base) for item in value]
     if isinstance(value, Path) or (isinstance(value, str) and Path(value).is_absolute()):
         path = Path(value)
-        near = os.path.relpath(path.resolve(), base.resolve()) if path.is_absolute() else path
-        return Path(near).as_posix()
+        return (near(path.resolve(), base.resolve()) if path.is_absolute() else path).as_posix()
     return value
 
 

@@ -8,7 +8,7 @@
 
 import contextlib
 import errno
-import shlex
+import os
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import typer
 
 from ue_audit.errors import AuditError, ResourceError
+from ue_audit.systems import typed
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 MACHINE = DISK | {errno.EMFILE, errno.ENOMEM}
@@ -51,12 +52,14 @@ class Failure(NamedTuple):
 
 @contextlib.contextmanager
 def signals() -> Iterator[None]:
-    """SIGINT and SIGTERM raise Interrupted while this lasts."""
+    """SIGINT and SIGTERM raise Interrupted while this lasts; on Windows SIGBREAK, too, as SIGTERM: a closed window."""
+    broken = getattr(signal, "SIGBREAK", None)
 
     def stop(number: int, _: Any) -> None:
-        raise Interrupted(number)
+        raise Interrupted(signal.SIGTERM if number == broken else number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked = (signal.SIGINT, signal.SIGTERM, *([] if broken is None else [broken]))
+    before = {number: signal.signal(number, stop) for number in asked}
     try:
         yield
     finally:
@@ -70,7 +73,7 @@ def explain(error: BaseException, words: Sequence[str]) -> Failure:
     if isinstance(error, Interrupted):
         message = "interrupted; what was finished is kept"
         return Failure(128 + error.number, "interrupted", message, _again(words))
-    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):  # rich exits after one
+    if _unread(error) or _unread(error.__context__):  # rich exits after one
         return Failure(141, "pipe", "")
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
@@ -81,6 +84,12 @@ def explain(error: BaseException, words: Sequence[str]) -> Failure:
         return Failure(known.exit_code, known.code, known.message, known.hint, known.details, trace)
     message = f"{type(error).__name__}: {error}"
     return Failure(70, "bug", message, "this is a bug in ue-audit; the traceback says where", (), trace)
+
+
+def _unread(error: BaseException | None) -> bool:
+    """Whether nobody reads what is printed. Windows calls that an invalid argument, and names no file."""
+    nameless = isinstance(error, OSError) and error.filename is None and error.errno == errno.EINVAL
+    return isinstance(error, BrokenPipeError) or (os.name == "nt" and nameless)
 
 
 def _resource(error: BaseException) -> ResourceError | None:
@@ -98,4 +107,4 @@ def _resource(error: BaseException) -> ResourceError | None:
 
 
 def _again(words: Sequence[str]) -> str:
-    return "go on with: " + shlex.join(["ue-audit", *(word for word in words if word != "--fresh")])
+    return "go on with: " + typed(["ue-audit", *(word for word in words if word != "--fresh")])

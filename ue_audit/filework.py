@@ -75,4 +75,4 @@ class FileWork(shards.Work):
 
     def _sweep(self) -> None:
         if (self.scratch / shards.MARK).exists():
-            storage.remove(self.scratch)
+            storage.discard(self.scratch, shards.MARK)

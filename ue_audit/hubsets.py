@@ -12,7 +12,7 @@ from typing import Any
 from ue_audit import parquetsets, scanning
 from ue_audit.candidates import Candidate, Found, class_folders
 from ue_audit.errors import UsageError
-from ue_audit.names import printable
+from ue_audit.names import composed, printable
 from ue_audit.parquetsets import WORDS, Columns, arrow, label_column, part_of
 from ue_audit.scanning import Refusal, evenly
 
@@ -27,7 +27,14 @@ def gather(root: Path, columns: Columns, limit: int | None = None) -> Found:
     if root.is_file():
         return parquetsets.gather(root, [root], columns, limit)
     found = [file for file in root.rglob("*.parquet") if file.name not in METADATA and not _hidden(file, root)]
-    return parquetsets.gather(root, sorted(found), columns, limit) if found else _from_folder(root, columns, limit)
+    if not found:
+        return _from_folder(root, columns, limit)
+    return parquetsets.gather(root, sorted(found, key=_order), columns, limit)
+
+
+def _order(file: Path) -> tuple[str, ...]:
+    """Paths of Windows sort without regard to case, others with."""
+    return file.parts
 
 
 def _hidden(file: Path, root: Path) -> bool:
@@ -55,7 +62,7 @@ def _from_folder(root: Path, columns: Columns, limit: int | None) -> Found:
 
 def _part_folders(root: Path) -> list[Path]:
     """The folders at `root` that are parts; none unless one of them is the training part."""
-    found = [place for place in sorted(root.iterdir()) if place.is_dir() and place.name.lower() in WORDS]
+    found = [place for place in sorted(root.iterdir(), key=_order) if place.is_dir() and place.name.lower() in WORDS]
     return found if any(WORDS[place.name.lower()] is None for place in found) else []
 
 
@@ -64,20 +71,25 @@ def _below(place: Path, root: Path) -> str:
 
 
 def _candidate(
-    entry: scanning.Entry, place: Path, root: Path, part: str | None, labels: dict[Path, str] | None
+    entry: scanning.Entry, place: Path, root: Path, part: str | None, labels: dict[str, str] | None
 ) -> Candidate | Refusal:
     """An image with its class: by the metadata, else its folder."""
     origin, folder = f"{_below(place, root)}{entry.path}", entry.path.partition("/")[0]
     label = folder if "/" in entry.path else None
     if labels is not None:
-        label = labels.get(entry.file.resolve())
+        label = labels.get(_found(entry.file))
         if label is None:
             return Refusal(printable(origin), "no-metadata", "no line of the metadata names it")
     path = entry.path if label in (None, folder) else f"{label}/{entry.path}"
     return Candidate(path, label, part, origin, entry.file)
 
 
-def _labels(place: Path, root: Path, columns: Columns) -> dict[Path, str] | None:
+def _found(file: Path) -> str:
+    """What a file and the line that names it have in common, whatever the Unicode form of its name."""
+    return composed(str(file.resolve()))
+
+
+def _labels(place: Path, root: Path, columns: Columns) -> dict[str, str] | None:
     """file -> class folder by the metadata beside the images, or above them.
 
     None if that has no classes, or only numbers for the folders that the images lie in.
@@ -95,7 +107,7 @@ def _labels(place: Path, root: Path, columns: Columns) -> dict[Path, str] | None
                     return None
                 folders = dict(zip(dict.fromkeys(names), class_folders([*dict.fromkeys(names)]), strict=True))
                 return {
-                    (folder / str(row["file_name"])).resolve(): folders[label]
+                    _found(folder / str(row["file_name"])): folders[label]
                     for row, label in zip(rows, names, strict=True)
                 }
     return None

@@ -16,6 +16,7 @@ import numpy as np
 from ue_audit.decoding import BadImage, Decoded, Pixels, decode, encode_png, pixels_sha256, resized
 from ue_audit.errors import InputRefused, IntegrityError, UsageError
 from ue_audit.imagedata import ImageData, to_float, to_uint8
+from ue_audit.names import unwritable
 from ue_audit.progress import SILENT, Progress
 from ue_audit.scanning import Entry, Listing, Parts, Refusal, output_paths, parts, scan
 from ue_audit.storage import reserve, resources
@@ -86,7 +87,7 @@ class Intake:
         empty = [f"class folders without an image are left out: {', '.join(self.listing.empty)}"]
         skipped = [f"{len(self.refused)} files were left out, the first: {self.refused[0]}"] if self.refused else []
         actions = Counter(action for source in self.sources for action in source.actions)
-        return [*(empty if self.listing.empty else []), *skipped, *told(actions)]
+        return [*(empty if self.listing.empty else []), *skipped, *told(actions), *unwritable(self.data.keys)]
 
 
 TOLD = {

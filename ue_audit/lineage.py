@@ -10,9 +10,11 @@ from urllib.parse import quote, unquote
 
 from ue_audit.digests import file_sha256, tree_digest
 from ue_audit.errors import IntegrityError, ResourceError, UsageError
+from ue_audit.names import composed
 from ue_audit.scanning import Listing, parts
 from ue_audit.settings import pasted
 from ue_audit.statement import JOURNAL, MANIFEST, RECORDS, SUMS, Dependency, Manifest, parse, sidecar
+from ue_audit.systems import near
 
 LINE = ("protected", "purified", "source", "evaluation", "raw")  # what an output was made from, main parent first
 UNFINISHED = "run the command that makes it again, it resumes"
@@ -83,8 +85,8 @@ def dependency(
     """
     if isinstance(digest, str):
         digest = {"sha256" if path.is_file() else "tree": digest}
-    place = os.path.relpath(path.resolve(), _base(output))
-    return Dependency(name=name, uri=quote(Path(place).as_posix()), digest=dict(digest or _digest(path)), **used)
+    place = near(path.resolve(), _base(output))
+    return Dependency(name=name, uri=quote(place.as_posix()), digest=dict(digest or _digest(path)), **used)
 
 
 def _digest(path: Path) -> dict[str, str]:
@@ -101,8 +103,8 @@ def check_taken(path: Path, sources: Iterable[Any]) -> None:
     if found is None:
         return
     refuse_part(path, found)
-    sealed = {record["path"]: record.get("sha256") for record in records(path)}
-    changed = [source.path for source in sources if sealed.get(source.path) != source.sha256]
+    sealed = {composed(record["path"]): record.get("sha256") for record in records(path)}
+    changed = [source.path for source in sources if sealed.get(composed(source.path)) != source.sha256]
     if changed:
         raise IntegrityError(
             f"{len(changed)} images in {path} are not those it was made with",
@@ -125,8 +127,8 @@ def _merging(part: Path) -> str:
 def locate(output: Path, dependency: Dependency) -> Path:
     """Where a parent should be, seen from where the output lies now; shown relative when that is shorter."""
     path = Path(os.path.normpath(_base(output) / unquote(dependency.uri)))
-    near = Path(os.path.relpath(path))
-    return near if len(str(near)) < len(str(path)) else path
+    seen = near(path, Path.cwd())
+    return seen if len(str(seen)) < len(str(path)) else path
 
 
 def _base(output: Path) -> Path:

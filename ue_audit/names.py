@@ -1,9 +1,20 @@
-"""File names: which are refused, which are held for the same elsewhere, how they are shown."""
+"""File names: which are refused, which Windows lacks, which are held for the same elsewhere, how they are shown."""
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
 BREAKING = ("Cc", "Zl", "Zp")  # Unicode categories: control characters, line and paragraph separators
+NAME_BYTES = 255  # of a file name, on all systems
+FORBIDDEN = '<>:"|?*'  # in names on Windows; "a:b" would be a second stream of the file "a"
+DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?$", re.IGNORECASE)
+
+LITTER = {".ds_store", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini"}
+
+
+def is_litter(name: str) -> bool:
+    """Whether file managers leave such a file where somebody has looked: nobody's data."""
+    return name.lower() in LITTER or name.startswith("._")
 
 
 def bad_name(name: str) -> tuple[str, str] | None:
@@ -17,6 +28,35 @@ def bad_name(name: str) -> tuple[str, str] | None:
     if any(unicodedata.category(letter) in BREAKING for letter in name):
         return "name-control", "a control character or line break in the name"
     return None
+
+
+def unportable(path: str) -> str | None:
+    """Why Windows cannot write a path ("/" between its names), else None."""
+    for name in path.split("/"):
+        if any(letter in FORBIDDEN for letter in name):
+            return f"one of {FORBIDDEN}"
+        if name.endswith((".", " ")):
+            return "a dot or space at the end of a name"
+        if DEVICES.match(name):
+            return "the name of a device"
+    return None
+
+
+def unwritable(paths: Iterable[str]) -> list[str]:
+    """What the owner should know of paths that Windows cannot write."""
+    found = [(path, why) for path in paths if (why := unportable(path)) is not None]
+    if not found:
+        return []
+    first, why = found[0]
+    return [f"{len(found)} names cannot be written on Windows, the first for {why}: {printable(first)}"]
+
+
+def folder_name(name: str) -> str:
+    """A name from outside as that of a folder, the same and writable on all systems: what may not be becomes "_"."""
+    unsafe = f"/{FORBIDDEN}"
+    made = "".join("_" if letter in unsafe or bad_name(letter) else letter for letter in composed(name))
+    made = made.encode()[:NAME_BYTES].decode(errors="ignore").rstrip(". ").lstrip(" ") or "_"
+    return f"_{made}" if made.startswith(".") or DEVICES.match(made) else made
 
 
 def twins(names: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -36,9 +76,14 @@ def _other(group: list[str], name: str) -> str:
     return next(other for other in group if other != name)
 
 
+def composed(name: str) -> str:
+    """The one Unicode form of a name: macOS takes names apart ("e" and its accent) that others keep together."""
+    return unicodedata.normalize("NFC", name)
+
+
 def fold(name: str) -> str:
     """What a file system that ignores case and Unicode form takes a name for."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return composed(composed(name).casefold())
 
 
 def printable(path: str) -> str:

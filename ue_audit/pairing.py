@@ -12,7 +12,7 @@ from ue_audit import imagefolder, manifest
 from ue_audit.budget import Budget
 from ue_audit.errors import InputRefused, IntegrityError, UsageError
 from ue_audit.imagefolder import Entry, Intake, Listing, Parts, Pixels
-from ue_audit.names import printable
+from ue_audit.names import composed, fold, printable
 from ue_audit.progress import SILENT, Progress
 from ue_audit.settings import AdoptSettings
 
@@ -29,10 +29,11 @@ class Pairs(NamedTuple):
 
 
 def pair(clean: Iterable[Entry], protected: Iterable[Entry], *, flat: bool) -> Pairs:
-    """Each clean image with the protected one of the same path, of its path + ".png", or of another ending.
+    """Each clean image with the protected one of the same path, of its path + ".png", or of another ending; at last of
+    the same but for case.
 
-    flat: the protected images lie in one folder, and are known by name alone. A step takes what it can tell apart on
-    both sides, and leaves the rest to the next.
+    flat: the protected images lie in one folder, and are known by name alone. The Unicode form of a name does not
+    matter. A step takes what it can tell apart on both sides, and leaves the rest to the next.
     """
     left, right, matched = list(clean), list(protected), []
     for of_clean, of_protected in STEPS:
@@ -61,14 +62,19 @@ def _stem(path: str) -> str:
     return str(PurePosixPath(path).with_suffix(""))
 
 
+def _folded(path: str) -> str:
+    return fold(_stem(path))
+
+
 Key = Callable[[str], str]
-STEPS: tuple[tuple[Key, Key], ...] = ((_same, _same), (_same, _without_png), (_stem, _stem))
+STEPS: tuple[tuple[Key, Key], ...] = ((_same, _same), (_same, _without_png), (_stem, _stem), (_folded, _folded))
 
 
 def _grouped(entries: Iterable[Entry], key: Key, flat: bool) -> dict[str, list[Entry]]:
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        groups.setdefault(key(PurePosixPath(entry.path).name if flat else entry.path), []).append(entry)
+        path = composed(entry.path)
+        groups.setdefault(key(PurePosixPath(path).name if flat else path), []).append(entry)
     return groups
 
 

@@ -14,7 +14,7 @@ from ue_audit.decoding import BadImage, decode, ending, pixels_sha256
 from ue_audit.errors import InputRefused, UsageError
 from ue_audit.imagefolder import judge, told
 from ue_audit.lookalikes import Prints
-from ue_audit.names import printable, twins
+from ue_audit.names import printable, twins, unwritable
 from ue_audit.progress import Progress
 from ue_audit.scanning import PARTS, Refusal
 from ue_audit.settings import SplitSettings
@@ -171,6 +171,7 @@ def warnings(found: Found, placed: Placed) -> Iterator[str]:
     if placed.refused:
         yield f"{len(placed.refused)} files were left out, the first: {placed.refused[0]}"
     yield from told(Counter(action for _, image in placed.images for action in image.actions))
+    yield from unwritable(image.path for _, image in placed.images)
     if placed.left_out:
         yield (
             f"{len(placed.left_out)} images were left out: another part of the source has the same picture, the first "

@@ -16,16 +16,15 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol, TypeVar
 
 from ue_audit.errors import IntegrityError, ResourceError, UsageError
-from ue_audit.names import bad_name, fold, printable, twins
+from ue_audit.names import NAME_BYTES, bad_name, fold, is_litter, printable, twins
 
 SUFFIXES = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".webp": "WEBP", ".bmp": "BMP",
     ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM", ".pnm": "PPM", ".tif": "TIFF", ".tiff": "TIFF",
 }  # fmt: skip
-LITTER = {".ds_store", "thumbs.db", "desktop.ini"}  # left by file managers, in class folders too
 SIDECARS = {".xmp", ".aae"}  # edits that photo programs note beside an image
 OURS = "ue-audit."
-NAME_BYTES = 255
+JUNCTION = 0xA0000003  # the tag of a folder of Windows that is really a way to another one
 PARTS = ("train", "val", "test", "raw")
 
 
@@ -176,12 +175,12 @@ class _Walk:
                 self.refuse(f"{below}/{item.name}" if below else item.name, *problem)
 
     def item(self, item: "os.DirEntry[str]", path: str, at_root: bool) -> None:
-        if item.is_symlink():
+        if is_link(item):
             problem = _bad_link(Path(item.path), self.root)
             if problem:
                 return self.refuse(path, *problem)
         elif item.is_dir(follow_symlinks=False):
-            if at_root and not self.flat and item.name.startswith(OURS):
+            if at_root and not self.flat and fold(item.name).startswith(OURS):
                 return self.refuse(path, "name-reserved", f"{OURS}* is kept for ue-audit's own files")
             return self.folder(Path(item.path), path)
         elif not item.is_file(follow_symlinks=False):
@@ -208,7 +207,7 @@ class _Walk:
         self.entries.sort()
         kept = []
         for entry, target in zip(self.entries, output_paths(self.entries), strict=True):
-            if len(os.fsencode(target.rpartition("/")[2])) > NAME_BYTES:
+            if len(target.rpartition("/")[2].encode()) > NAME_BYTES:
                 self.refuse(entry.path, "name-long", f"its PNG would have a name of over {NAME_BYTES} bytes")
             else:
                 kept.append(entry)
@@ -216,9 +215,17 @@ class _Walk:
 
 
 def _passed_over(name: str, at_root: bool) -> bool:
-    own = name.startswith(OURS) and PurePosixPath(name).suffix in (".json", ".jsonl", ".sums", ".journal", ".tmp")
-    left = name.lower() in LITTER or name.startswith("._") or PurePosixPath(name).suffix.lower() in SIDECARS
+    suffix = PurePosixPath(name).suffix
+    own = name.startswith(OURS) and suffix in (".json", ".jsonl", ".sums", ".journal", ".tmp")
+    left = is_litter(name) or suffix.lower() in SIDECARS
     return left or (at_root and (name.startswith(".") or own))
+
+
+def is_link(item: "os.DirEntry[str]") -> bool:
+    """Links, and the junctions of Windows, which claim to be folders."""
+    folder = item.is_dir(follow_symlinks=False)
+    tag = getattr(item.stat(follow_symlinks=False), "st_reparse_tag", 0) if folder else 0
+    return item.is_symlink() or tag == JUNCTION
 
 
 def _bad_link(link: Path, root: Path) -> tuple[str, str] | None:

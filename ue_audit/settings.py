@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ue_audit import sharing
 from ue_audit.config import Config, Levels, show_fraction, show_yaml
+from ue_audit.systems import spelled
 
 Layers = dict[str, dict[str, Any]]
 
@@ -335,11 +336,11 @@ def command(verb: str, settings: Config) -> str:
 
     A file and --set become one list of --set, so that the line stands on its own.
     """
-    words, places = ["ue-audit", verb], []
+    words, places = ["ue-audit", verb], list[Path]()
     for field, info in type(settings).model_fields.items():
         value = getattr(settings, field)
         if field in POSITIONAL:
-            places += [str(path) for path in (value if isinstance(value, tuple) else [value])]
+            places += value if isinstance(value, tuple) else [value]
         elif value != info.get_default(call_default_factory=True) and not _implied(field, settings):
             words += list(_words(field, value))
     return pasted(*words, *places)
@@ -347,7 +348,7 @@ def command(verb: str, settings: Config) -> str:
 
 def pasted(*words: object, size: int | None = None) -> str:
     """Words as a line to paste, quoted where they must be; `size`: the working size that the next stage needs, too."""
-    return shlex.join(map(str, [*words, *(["--size", size] if size else [])]))
+    return shlex.join(map(spelled, [*words, *(["--size", size] if size else [])]))
 
 
 def _implied(field: str, settings: Any) -> bool:
@@ -362,7 +363,7 @@ def _words(field: str, value: Any) -> Iterator[str]:
         yield f"--{field if value else 'no-' + field}".replace("_", "-")
     else:
         for part in value if isinstance(value, tuple) else [value]:
-            word = show_fraction(part) if field == "eps" else str(part)
+            word = show_fraction(part) if field == "eps" else spelled(part)
             yield from (SPELLED.get(field, f"--{field.replace('_', '-')}"), word)
 
 

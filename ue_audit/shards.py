@@ -17,6 +17,7 @@ from typing import Any
 from ue_audit import journal, storage
 from ue_audit.digests import OURS, canonical, file_sha256, portable, portable_line, record_lines, sums, tree_digest
 from ue_audit.errors import IntegrityError, UsageError
+from ue_audit.names import LITTER
 from ue_audit.statement import JOURNAL, MANIFEST, RECORDS, SUMS, Manifest, RunDetails, parse, render, sidecar, versions
 from ue_audit.storage import lock, refuse_overlap, write_file
 
@@ -183,7 +184,7 @@ class Work:
     def _refuse_foreign(self) -> None:
         if self.output.exists() and not self.output.is_dir():
             raise UsageError(f"expected a folder to write to at {self.output}, found a file", hint="choose -o")
-        if self.output.is_dir() and any(not path.match(f"{OURS}*.tmp") for path in self.output.iterdir()):
+        if self.output.is_dir() and not all(_no_matter(path.name) for path in self.output.iterdir()):
             raise UsageError(f"{self.output} is not empty and was not made by ue-audit", hint="choose -o")
 
     # -- pieces --------------------------------------------------------------------------------------------------
@@ -265,7 +266,12 @@ class Work:
         storage.remove(self.output / JOURNAL)
         storage.remove(self.output / DRAFTS)
         if (self.scratch / MARK).exists():
-            storage.remove(self.scratch)
+            storage.discard(self.scratch, MARK)
+
+
+def _no_matter(name: str) -> bool:
+    """A draft of ours, or what a file manager leaves where somebody has looked."""
+    return (name.startswith(OURS) and name.endswith(".tmp")) or name.lower() in LITTER
 
 
 def seal_file(path: Path, data: bytes, manifest: Manifest) -> Path:

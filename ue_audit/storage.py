@@ -6,9 +6,12 @@ of an output, so that tests can end the process, or make the system refuse, at t
 
 import contextlib
 import ctypes
+import errno
+import gc
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,22 +19,25 @@ from pathlib import Path
 import filelock
 
 from ue_audit.errors import LockedError, ResourceError, UsageError
+from ue_audit.systems import WAITS, held, patiently
 
 PATIENCE = 0.2  # seconds to wait for a lock: a process that was just killed may still be ending
 FEW = 8  # up to here syncing file by file is cheaper than waiting for all that the file system has to write
+BLOCK = 2**20  # bytes
+CANNOT = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # a file system does not do this at all
 
 
 def write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
+    patiently(lambda: path.write_bytes(data))
 
 
 def append(path: Path, data: bytes) -> None:
-    with path.open("ab") as file:
+    with patiently(lambda: path.open("ab")) as file:
         file.write(data)
 
 
 def rename(source: Path, target: Path) -> None:
-    source.replace(target)
+    patiently(lambda: source.replace(target))
 
 
 def sync(paths: Sequence[Path], folder: Path) -> None:
@@ -39,19 +45,54 @@ def sync(paths: Sequence[Path], folder: Path) -> None:
     if len(paths) <= FEW or not _sync_file_system(folder):
         for path in paths:
             _sync_one(path)
+    _sync_drive(paths[-1:])
 
 
 def sync_folders(folders: Iterable[Path]) -> None:
+    """Bring new names to the disk. Windows opens no folders, and some network drives sync none: not an error."""
     for folder in folders:
-        with contextlib.suppress(PermissionError):  # Windows opens no folders
+        try:
             _sync_one(folder)
+        except OSError as error:
+            if error.errno not in CANNOT | {errno.EACCES, errno.EPERM, errno.EBADF}:
+                raise
 
 
-def remove(path: Path) -> None:
+def remove(path: Path, waits: Sequence[float] = WAITS) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        patiently(lambda: shutil.rmtree(path), waits)
     else:
-        path.unlink(missing_ok=True)
+        patiently(lambda: path.unlink(missing_ok=True), waits)
+
+
+_left: list[tuple[Path, str]] = []  # work folders that could not be discarded yet
+
+
+def discard(folder: Path, mark: str, waits: Sequence[float] = ()) -> None:
+    """Remove a work folder, last the file `mark`, which says whose it is.
+
+    Windows removes no file that is mapped. What this process still has goes when it gives back its `lock`, and if that
+    fails with the next run on the same output.
+    """
+    try:
+        for path in list(folder.iterdir()):
+            if path.name != mark:
+                remove(path, waits)
+        remove(folder, waits)
+    except OSError as error:
+        if not held(error):
+            raise
+        _left.append((folder, mark))
+
+
+def _discard_again() -> None:
+    left = _left.copy()
+    if left:
+        gc.collect()
+    for folder, mark in left:
+        with contextlib.suppress(OSError):
+            discard(folder, mark, WAITS)
+    _left.clear()
 
 
 def _sync_file_system(folder: Path) -> bool:
@@ -65,6 +106,16 @@ def _sync_file_system(folder: Path) -> bool:
         os.close(number)
 
 
+def _sync_drive(paths: Sequence[Path]) -> None:
+    """On macOS `fsync` ends in the drive's cache, which this empties: one file's call does it for all."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        for path in paths:
+            with path.open("rb") as file, contextlib.suppress(OSError):  # network drives have none
+                fcntl.fcntl(file, fcntl.F_FULLFSYNC)
+
+
 def _sync_one(path: Path) -> None:
     number = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
@@ -74,11 +125,29 @@ def _sync_one(path: Path) -> None:
 
 
 def reserve(number: int, size: int) -> None:
-    """Give an open file its room on the disk now: a full disk is an error here, and a crash at a mapped page later."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(number, 0, size)
-    else:
-        os.ftruncate(number, size)
+    """Give an open file its room on the disk now: a full disk is an error here, and a crash at a mapped page later.
+
+    macOS and Windows cannot be asked for room, nor can some file systems: there every byte is written.
+    """
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(number, 0, size)
+        else:
+            _fill(number, size)
+    except OSError as error:
+        if error.errno not in CANNOT:
+            raise
+        _fill(number, size)
+
+
+def _fill(number: int, size: int) -> None:
+    """Write a file in full: what it holds again, and zeros behind its end."""
+    with open(number, "r+b", closefd=False) as file:
+        for start in range(0, size, BLOCK):
+            file.seek(start)
+            there = file.read(min(BLOCK, size - start))
+            file.seek(start)
+            file.write(there.ljust(min(BLOCK, size - start), b"\0"))
 
 
 @contextlib.contextmanager
@@ -130,44 +199,50 @@ def lock(output: Path) -> Iterator[None]:
     path = beside(output, ".lock")
     with resources(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = _acquire(path)
+        own = _acquire(path)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink()  # while it is held: whoever opened it meanwhile finds another file at its path
-        held.release()
+        _discard_again()
+        if not isinstance(own, filelock.SoftFileLock):
+            with contextlib.suppress(OSError):
+                path.unlink()  # while it is held: whoever opened it meanwhile finds another file at its path
+        own.release()
 
 
 def _acquire(path: Path) -> filelock.BaseFileLock:
+    """On Windows the file can neither be read nor removed while it is locked: `release` removes it, and the holder
+    stays unknown. Where a system has no locks at all, that it exists is the lock, and what it says is filelock's."""
     while True:
         holder = _holder(path)
-        held = filelock.FileLock(path)
+        own = filelock.FileLock(path)
         try:
-            held.acquire(timeout=PATIENCE, poll_interval=0.02)
+            own.acquire(timeout=PATIENCE, poll_interval=0.02)
         except filelock.Timeout:
             raise LockedError(
                 f"{path.name.removesuffix('.lock')} is being worked on by {holder}",
                 hint="wait for it to end, or write to another place with -o",
             ) from None
-        if _is_at(held, path):
+        if isinstance(own, filelock.SoftFileLock):
+            return own
+        if _is_at(own, path):
             with contextlib.suppress(OSError):
-                path.write_text(json.dumps({"pid": os.getpid(), "started": now()}))
-            return held
-        held.release()
+                path.write_bytes(json.dumps({"pid": os.getpid(), "started": now()}).encode())
+            return own
+        own.release()
 
 
 def _holder(path: Path) -> str:
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_bytes())
         return f"process {int(found['pid'])}, started {found['started']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
 
 
-def _is_at(held: filelock.BaseFileLock, path: Path) -> bool:
+def _is_at(own: filelock.BaseFileLock, path: Path) -> bool:
     """Whether the file locked is still the one at its path, and not one unlinked by the holder before."""
-    number = held._context.lock_file_fd
+    number = own._context.lock_file_fd
     if os.name != "posix" or number is None:
         return True
     try:

@@ -14,6 +14,7 @@ from ue_audit import ranks, storage
 from ue_audit.errors import IntegrityError, ResourceError, UsageError
 from ue_audit.progress import SILENT, Progress
 from ue_audit.together import Peers
+from ue_audit.systems import patiently
 
 
 class Epoch(NamedTuple):
@@ -87,6 +88,7 @@ class Tools:
             found = np.lib.format.open_memmap(path, mode="r+")
             if found.shape == shape and found.dtype == np.dtype(dtype):
                 return found
+            del found  # Windows makes no file anew that is mapped
         self._work.mkdir(parents=True, exist_ok=True)
         with storage.resources(path):
             made = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
@@ -102,7 +104,8 @@ class Tools:
         self._work.mkdir(parents=True, exist_ok=True)
         draft = self._work / f"{name}.state.tmp"
         torch.save(state(), draft)
-        draft.replace(self._work / f"{name}.state")
+        target = self._work / f"{name}.state"
+        patiently(lambda: draft.replace(target))
         self._saved[name] = time.monotonic()
 
     def restore(self, name: str) -> dict[str, Any] | None:

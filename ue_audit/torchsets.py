@@ -50,7 +50,8 @@ def gather(kind: str, root: Path, limit: int | None = None) -> Found:
         for part, asked in known.parts.items()
         for candidate in evenly(_part(known, part, _opened(known, root, asked)), limit)
     ]
-    return Found(root, tuple(candidates), archives=tuple(sorted(p for p in root.glob(known.files) if p.is_file())))
+    archives = sorted((p for p in root.glob(known.files) if p.is_file()), key=lambda path: path.parts)
+    return Found(root, tuple(candidates), archives=tuple(archives))
 
 
 def _opened(known: Known, root: Path, asked: Mapping[str, Any]) -> Any:

@@ -37,16 +37,18 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 def _cpu() -> str:
     """The name the system gives, else the architecture."""
-    found = re.search(r"model name\s*:\s*(.+)", CPU.read_text()) if CPU.exists() else None
+    found = re.search(r"model name\s*:\s*(.+)", CPU.read_text(encoding="utf-8")) if CPU.exists() else None
     capable: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     units = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if capable.get(name)]
     return " ".join([found[1] if found else platform.machine(), *units])
 
 
 def _memory() -> int | None:
+    if not hasattr(os, "sysconf"):  # Windows
+        return None
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (ValueError, OSError):
         return None
 
 
