@@ -63,17 +63,19 @@ class WindowsOs(types.ModuleType):
 
 def in_use(path: Any) -> bool:
     """Whether this process has the file open or mapped."""
-    place = os.path.realpath(path)
-    if not os.path.isfile(place):
-        return False
-    numbers = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
-    there = {os.readlink(number) for number in numbers if os.path.lexists(number)}
-    return place in there or any(line.endswith(place) for line in Path("/proc/self/maps").read_text().splitlines())
+    place = Path(path).resolve()
+    numbers = [number for number in Path("/proc/self/fd").iterdir() if number.is_symlink()]
+    return place.is_file() and (place in [number.readlink() for number in numbers] or mapped(place))
+
+
+def mapped(path: Any) -> bool:
+    place = str(Path(path).resolve())
+    return any(line.endswith(place) for line in Path("/proc/self/maps").read_text("utf-8").splitlines())
 
 
 def unwritable(path: Any) -> bool:
     """Windows' rules, written down apart from those in ue_audit.names."""
-    name = os.path.basename(os.fspath(path)) if isinstance(path, str | os.PathLike) else ""
+    name = Path(path).name if isinstance(path, str | os.PathLike) else ""
     device = name.split(".")[0].rstrip().upper()
     devices = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
     return bool(set(name) & set('<>:"|?*\\') or name != name.rstrip(". ") or device in devices)
@@ -96,9 +98,7 @@ def _opening(real: Any) -> Any:
         new = isinstance(file, str | os.PathLike) and set(mode) & set("wxa")
         if new and unwritable(file):
             raise OSError(errno.EINVAL, "no name of Windows", str(file))
-        if new and "w" in mode and any(
-            line.endswith(os.path.realpath(file)) for line in Path("/proc/self/maps").read_text().splitlines()
-        ):
+        if new and "w" in mode and mapped(file):
             raise refusal(file, MAPPED)
         return real(file, mode, *more, **how)
 

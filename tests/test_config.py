@@ -92,6 +92,25 @@ def test_large_or_undecodable_files(data: bytes, tmp_path: Path) -> None:
         config.load_yaml(tmp_path / "x.yaml")
 
 
+PRESETS = sorted(config.presets_root().rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_files_saved_on_windows_say_the_same(mark: bytes, path: Path, tmp_path: Path) -> None:
+    """Lines that end in CR LF, with and without a byte order mark, also in strings over several lines."""
+    (tmp_path / "x.yaml").write_bytes(mark + path.read_bytes().replace(b"\n", b"\r\n"))
+    if path.stat().st_size < config.YAML_BYTES // 2:
+        assert config.load_yaml(tmp_path / "x.yaml") == config.load_yaml(path)
+
+
+def test_another_encoding_is_told(tmp_path: Path) -> None:
+    for encoding in ("utf-16", "cp1252"):
+        (tmp_path / "x.yaml").write_bytes("name: für\r\n".encode(encoding))
+        with pytest.raises(UsageError, match="x.yaml: not a YAML mapping: 'utf-8' codec"):
+            config.load_yaml(tmp_path / "x.yaml")
+
+
 @pytest.mark.parametrize("name", ["missing.yaml", "."])
 def test_unreadable_files(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot read"):

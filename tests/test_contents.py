@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,36 @@ def redo_sums() -> None:
     Path("out/a/0.png").write_bytes(saved(noise(77)))
     pairs = [(str(p.relative_to("out")), manifest.file_sha256(p)) for p in Path("out").rglob("*") if p.is_file()]
     Path("out", SUMS).write_bytes(digests.sums(pair for pair in pairs if pair[0] != SUMS))
+
+
+def take_names_apart(root: str) -> None:
+    """As an old disk of macOS does with every name."""
+    for path in sorted(Path(root).rglob("*"), reverse=True):
+        path.rename(path.with_name(unicodedata.normalize("NFD", path.name)))
+
+
+def test_names_in_another_unicode_form_are_the_same_names(place: Path) -> None:
+    (place / "data/train/a").rename(place / "data/train/caf\u00e9")
+    (place / "data/train/caf\u00e9/0.png").rename(place / "data/train/caf\u00e9/\u00fc.png")
+    protect(Path("data/train"), Path("mine"))
+    take_names_apart("mine")
+    assert (place / "mine/cafe\u0301/u\u0308.png").exists() and problems("mine") == []
+    sources = imagefolder.intake(imagefolder.scan(Path("mine"))).sources
+    manifest.check_taken(Path("mine"), sources)
+    shutil.copy("mine/cafe\u0301/u\u0308.png", "mine/cafe\u0301/\u00fc.png")
+    assert len(problems("mine")) == 1 and "is an extra file" in problems("mine")[0]
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "a/desktop.ini", "a/.DS_Store", "Icon\r"])
+def test_what_a_file_manager_leaves_is_no_edit(name: str, place: Path) -> None:
+    Path("out", name).write_bytes(b"x")
+    assert problems() == []
+
+
+@pytest.mark.parametrize("name", ["._0.png", "a/._0.png", "a/.DS_Store.png"])
+def test_what_a_loader_could_take_for_an_image_is(name: str, place: Path) -> None:
+    Path("out", name).write_bytes(saved(noise(3)))
+    assert problems() == [f"{name}: is an extra file"]
 
 
 EDITS: dict[str, tuple[Callable[[], object], str]] = {

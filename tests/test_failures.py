@@ -10,7 +10,7 @@ import fake_stages
 import pytest
 from fake_stages import only_document
 
-from ue_audit import cli, errors, shards
+from ue_audit import cli, errors, failures, shards
 
 pytest_plugins = ("fake_stages",)
 
@@ -72,3 +72,31 @@ def test_many_details_are_cut_unless_asked_for(
     assert "number 19" in err and "number 20" not in err and "10 more" in err
     cli.main(["protect", "-v", "data"])
     assert "number 29" in capsys.readouterr().err
+
+
+def test_a_window_that_is_closed_ends_as_a_termination(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Windows sends SIGBREAK and no SIGTERM; SIGUSR1 plays it here."""
+
+    class Closed:
+        def run(self, *_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            signal.pause()
+
+    monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
+    monkeypatch.setattr("ue_audit.chain.module", lambda name: Closed())
+    assert cli.main(["protect", "data"]) == 143
+    assert "go on with: ue-audit protect data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "file", "code"), [("nt", None, 141), ("posix", None, 70), ("nt", "a.png", 70)])
+def test_a_reader_that_went_away_on_windows(name: str, file: str | None, code: int) -> None:
+    """There a closed pipe is an invalid argument without a file's name."""
+    error = OSError(errno.EINVAL, "Invalid argument") if file is None else OSError(errno.EINVAL, "Invalid", file)
+    before, os.name = os.name, name
+    try:
+        found = failures.explain(error, ["list"])
+    finally:
+        os.name = before
+    assert found.exit_code == code

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -56,6 +57,22 @@ def test_metadata_gives_the_classes_of_flat_images(ending: str) -> None:
         "cat": {"train": 13, "test": 2, "raw": 4, "val": 1}, "dog": {"train": 13, "test": 2, "raw": 4, "val": 1}
     }  # fmt: skip
     assert all(int(Path(r["source"]).stem) % 2 == ["cat", "dog"].index(r["label"]) for r in records)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_metadata_of_another_system(ending: str) -> None:
+    """Lines end as on Windows, behind a byte order mark; names are taken apart on disk, as macOS does."""
+    (ROOT / "train").mkdir(parents=True)
+    names = [f"\u00fc{n}.png" for n in range(40)]
+    for n, name in enumerate(names):
+        (ROOT / "train" / unicodedata.normalize("NFD", name)).write_bytes(saved(noise(n)))
+    rows = [{"file_name": name, "label": ["cat", "dog?"][n % 2]} for n, name in enumerate(names)]
+    lines = {
+        "csv": ["file_name,label", *(f"{r['file_name']},{r['label']}" for r in rows)],
+        "jsonl": [json.dumps(row, ensure_ascii=False) for row in rows],
+    }
+    (ROOT / f"train/metadata.{ending}").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines[ending]).encode() + b"\r\n")
+    assert Counter(record["label"] for record in made()) == {"cat": 20, "dog_": 20}
 
 
 def test_an_image_without_a_line_is_refused_and_a_line_without_a_name_too() -> None:

@@ -31,6 +31,15 @@ def imported(path: Path) -> set[str]:
     return found
 
 
+def texts(path: Path) -> list[str]:
+    """Every string in a module that is no docstring."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documented = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
+    told = {id(node.body[0].value) for node in documented if node.body and isinstance(node.body[0], ast.Expr)}
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in told]
+    return [node.value for node in found if isinstance(node.value, str)]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_methods_see_no_stage_and_no_files(path: Path) -> None:
     own = path.parent.name

@@ -1,13 +1,15 @@
 """Which output came from which, and the newest of a stage."""
 
+import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from trees import child, image_tree, noise, prior, protect, saved
 
-from ue_audit import imagefolder, manifest, shards
+from ue_audit import digests, imagefolder, manifest, shards
 from ue_audit.errors import IntegrityError, UsageError
 
 pytestmark = pytest.mark.usefixtures("no_sync")
@@ -107,6 +109,25 @@ def test_images_taken_from_an_output_are_those_it_was_sealed_with(place: Path) -
         manifest.check_taken(Path("data.emn"), taken())
     assert caught.value.details == ("a/0.png", "a/00.png")
     manifest.check_taken(Path("data/train"), taken())  # a plain folder has nothing to be held against
+
+
+def test_a_parent_on_another_drive_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows knows no relative path from one drive to another: the manifest then has the whole one."""
+    real = os.path.relpath
+
+    def relpath(path: Any, start: Any = ".") -> str:
+        if ("elsewhere" in str(path)) != ("elsewhere" in str(start)):
+            raise ValueError("path is on mount 'D:', start on mount 'C:'")
+        return real(path, start)
+
+    monkeypatch.setattr(os.path, "relpath", relpath)
+    source = image_tree(place / "elsewhere/data/train")
+    image_tree(place / "elsewhere/data/test", each=1)
+    out = protect(source, Path("mine"))
+    assert manifest.clean_of(out) == source and manifest.test_of(out) == source.with_name("test")
+    assert manifest.verify(out, chain=True).problems == []
+    portable = digests.portable({"source": source, "out": out.resolve()}, place)
+    assert portable == {"source": source.as_posix(), "out": "mine"}
 
 
 def test_odd_names_in_links_to_parents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

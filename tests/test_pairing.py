@@ -29,6 +29,10 @@ def pairs(clean: list[str], protected: list[str], flat: bool = False) -> list[tu
         (["a/1.v2.jpg", "a/1.jpg"], ["a/1.png", "a/1.v2.png"], False),
         (["a/1.jpg", "b/2.jpg"], ["1.png", "2.png"], True),
         (["a/1.jpg", "b/2.jpg"], ["2.jpg.png", "1.png"], True),
+        (["caf\u00e9/\u00e9.jpg"], ["cafe\u0301/e\u0301.png"], False),
+        (["cafe\u0301/e\u0301.jpg", "a/1.png"], ["\u00e9.jpg.png", "1.png"], True),
+        (["a/IMG_1.JPG", "a/img_2.jpg"], ["A/img_1.png", "A/IMG_2.PNG"], False),
+        (["a/\u00c9.JPG"], ["A/e\u0301.png"], False),
     ],
 )
 def test_everything_has_its_pair(clean: list[str], protected: list[str], flat: bool) -> None:

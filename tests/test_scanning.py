@@ -1,7 +1,11 @@
 """Listing a folder: order, classes, limits, parts, and names of outputs."""
 
+import os
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +40,8 @@ def test_hidden_root_entries_our_own_files_and_litter_are_passed_over(tmp_path: 
         "ue-audit.sums",
         "ue-audit.records.jsonl",
         "a/.DS_Store",
+        "a/Icon\r",
+        "b/ehthumbs.db",
         "b/Thumbs.db",
         "a/._0.png",
         "b/0.xmp",
@@ -163,3 +169,43 @@ def test_a_folder_is_flat_only_if_all_its_images_lie_in_the_root(tmp_path: Path)
     (flat.parent / "stray.png").write_bytes(saved(noise(1)))
     mixed = imagefolder.scan(flat.parent, flat=None)
     assert mixed.classes == ("one",) and [refusal.path for refusal in mixed.refused] == ["stray.png"]
+
+
+def test_a_junction_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of Windows that leads elsewhere says that it is a folder; only its tag tells."""
+    root = image_tree(tmp_path / "data")
+    image_tree(tmp_path / "data/b/away", ("c",))
+    real = os.scandir
+
+    class Item:
+        def __init__(self, item: os.DirEntry[str]) -> None:
+            self.item = item
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.item, name)
+
+        def stat(self, *, follow_symlinks: bool = True) -> Any:
+            return SimpleNamespace(st_reparse_tag=0xA0000003 if self.item.name == "away" else 0)
+
+    def scandir(folder: Path) -> Any:
+        with real(folder) as items:
+            return nullcontext([Item(item) for item in items])
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    listing = imagefolder.scan(root)
+    assert len(listing.entries) == 8 and [r.path for r in listing.refused] == ["b/away"]
+    assert listing.refused[0].reason.startswith("link-")
+
+
+def test_names_that_windows_cannot_write_are_told(tmp_path: Path) -> None:
+    root = image_tree(tmp_path / "data", ("a", "what?"), each=1)
+    (root / "a/aux.png").write_bytes(saved(noise(5)))
+    (told,) = imagefolder.intake(imagefolder.scan(root)).warnings()
+    assert told.startswith("2 names cannot be written on Windows, the first for the name of a device: a/aux.png")
+
+
+@pytest.mark.parametrize("name", ["UE-AUDIT.JSON", "Ue-Audit.x"])
+def test_our_names_are_kept_whatever_their_case(name: str, tmp_path: Path) -> None:
+    """Where case is ignored such a class would take the place of the manifest."""
+    root = image_tree(tmp_path / "data", ("a", name))
+    assert [refusal.reason for refusal in imagefolder.scan(root).refused] == ["name-reserved"]

@@ -1,18 +1,22 @@
 """Changes on disk are whole or not there; one process works at a time."""
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import as_on_windows
 import pytest
 from kill import changes, refused
 
 from ue_audit import shards, storage
 from ue_audit.errors import LockedError, ResourceError, UsageError
+from ue_audit.statement import statement
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and signals")
 
@@ -41,6 +45,143 @@ def test_write_file_is_whole_or_not_there(tmp_path: Path) -> None:
         with pytest.raises(ResourceError), refused(k, errno.ENOSPC):
             shards.write_file(target, b"new")
         assert target.read_bytes() in (b"old", b"new")
+
+
+# -- other systems --------------------------------------------------------------------------------------
+
+
+def test_a_rename_that_a_scanner_holds_up_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, tries = os.replace, []
+
+    def replace(source: Path, target: Path) -> None:
+        tries.append(target)
+        if len(tries) % 2:
+            raise as_on_windows.refusal(target, as_on_windows.ACCESS)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    work = shards.Work.open(tmp_path / "out", {})
+    work.commit("0", {f"a/{number}.png": b"x" for number in range(3)}, [])
+    assert len(tries) == 8 and sorted(p.name for p in (tmp_path / "out/a").iterdir()) == ["0.png", "1.png", "2.png"]
+
+
+def test_elsewhere_a_refused_rename_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def replace(source: Path, target: Path) -> None:
+        tries.append(target)
+        raise PermissionError(errno.EACCES, "Permission denied", str(target))
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(ResourceError, match="Permission denied"):
+        shards.write_file(tmp_path / "a", b"x")
+    assert len(tries) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.EBADF])
+def test_a_folder_that_cannot_be_synced_is_no_error(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows opens no folder; network drives and FUSE sync none. A disk that fails is an error all the same."""
+    real, refusal = os.fsync, {"errno": number}
+
+    def fsync(descriptor: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):  # noqa: PTH112
+            raise OSError(refusal["errno"], os.strerror(refusal["errno"]))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    shards.write_file(tmp_path / "a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+    refusal["errno"] = errno.EIO
+    with pytest.raises(ResourceError):
+        shards.write_file(tmp_path / "a", b"y")
+
+
+def test_on_macos_the_drive_is_told_once_for_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int]] = []
+
+    def fcntl_(file: Any, command: int) -> None:
+        told.append((Path(file.name).name, command))
+        raise OSError(errno.ENOTSUP, "a network drive")
+
+    files = [tmp_path / name for name in "abc"]
+    for file in files:
+        file.write_bytes(b"x")
+    storage.sync(files, tmp_path)
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", fcntl_)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    storage.sync(files, tmp_path)
+    assert told == [("c", 51)]
+
+
+@pytest.mark.parametrize("number", [None, errno.EOPNOTSUPP, errno.EINVAL])
+def test_room_is_taken_where_it_cannot_be_asked_for(
+    number: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS, Windows, ZFS: a file that looked large and held nothing has its blocks, and what it held."""
+
+    def refuse(*_: int) -> None:
+        raise OSError(number, "refused")
+
+    if number is None:
+        monkeypatch.delattr(os, "posix_fallocate")
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", refuse)
+    size = 3 * storage.BLOCK + 17
+    path = tmp_path / "array"
+    path.write_bytes(b"head")
+    os.truncate(path, size - 5)
+    with path.open("r+b") as file:
+        before = os.fstat(file.fileno()).st_blocks
+        storage.reserve(file.fileno(), size)
+    assert path.read_bytes() == b"head" + bytes(size - 4)
+    assert before * 512 < storage.BLOCK < size <= path.stat().st_blocks * 512
+
+
+def test_a_full_disk_is_still_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with (tmp_path / "a").open("wb") as file, pytest.raises(OSError, match="No space"):
+        storage.reserve(file.fileno(), 10)
+
+
+def test_work_that_is_still_mapped_is_left_until_it_can_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The output is complete meanwhile; its mark stays to the last, so that the rest is known as ours."""
+    real, held = os.unlink, {"array.npy"}
+
+    def unlink(path: Any, *more: Any, **how: Any) -> None:
+        if Path(path).name in held:
+            raise as_on_windows.refusal(path, as_on_windows.MAPPED)
+        real(path, *more, **how)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+
+    def sealed(output: Path) -> shards.Work:
+        work = shards.Work.open(output, {})
+        if not work.complete:
+            (work.scratch / "array.npy").write_bytes(b"x")
+            work.seal(statement(stage="protect", method="none"))
+        return work
+
+    with shards.lock(tmp_path / "out"):
+        work = sealed(tmp_path / "out")
+        assert work.complete and sorted(p.name for p in work.scratch.iterdir()) == ["array.npy", shards.MARK]
+        held.clear()  # the stage has ended, and its arrays with it
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+
+    held.add("array.npy")
+    monkeypatch.setattr(storage, "WAITS", (0.0,))
+    with shards.lock(tmp_path / "other"):
+        work = sealed(tmp_path / "other")
+    assert (work.scratch / shards.MARK).exists(), "another process has it"
+    held.clear()
+    assert sealed(tmp_path / "other").complete and not work.scratch.exists(), "the next run removes it"
 
 
 # -- locks ----------------------------------------------------------------------------------------------

@@ -109,20 +109,18 @@ class Folder:
             below, place = waiting.pop()
             for item in self._items(below, place):
                 name = f"{below}{item.name}"
-                path, inside = (recorded.pop(composed(f"{name}{end}"), f"{name}{end}") for end in ("", "/"))
+                path, inside = (recorded.pop(composed(f"{name}{end}"), None) for end in ("", "/"))
                 if is_link(item):
-                    self.problem(path, "is a link; none was written")
+                    self.problem(path or name, "is a link; none was written")
                 elif item.is_dir():
-                    if inside in folders:
+                    if inside is not None:
                         waiting.append((inside, Path(item.path)))
                     else:
-                        self.problem(path, "is an extra folder")
-                elif item.name.lower() in LITTER and path not in expected:
-                    continue
-                elif not item.is_file() or (path not in expected and path != SUMS):
-                    hint = "; run the command again to end its work" if path == JOURNAL else ""
-                    self.problem(path, f"is an extra file{hint}")
-                elif path != SUMS:
+                        self.problem(path or name, "is an extra folder")
+                elif not item.is_file() or (path is None and name != SUMS and item.name.lower() not in LITTER):
+                    hint = "; run the command again to end its work" if name == JOURNAL else ""
+                    self.problem(path or name, f"is an extra file{hint}")
+                elif path is not None and path != SUMS:
                     yield path, Path(item.path)
 
     def _items(self, below: str, place: Path) -> list["os.DirEntry[str]"]:

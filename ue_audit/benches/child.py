@@ -32,8 +32,8 @@ def run(function: str, **arguments: Any) -> Ended:
     root = str(Path(ue_audit.__file__).parents[1])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     words = [sys.executable, "-m", __name__, function, json.dumps(arguments)]
-    env = os.environ | {"PYTHONPATH": paths}
-    ended = subprocess.run(words, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
+    env = os.environ | {"PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8"}
+    ended = subprocess.run(words, capture_output=True, encoding="utf-8", env=env, stdin=subprocess.DEVNULL)
     if ended.returncode:
         raise AuditError(f"{function} failed in its own process", details=ended.stderr.splitlines()[-10:])
     return Ended(**json.loads(ended.stdout.splitlines()[-1]))

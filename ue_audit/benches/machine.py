@@ -1,5 +1,6 @@
 """What the times were taken on: device, threads, memory, load, versions, date."""
 
+import contextlib
 import os
 import platform
 import re
@@ -44,12 +45,10 @@ def _cpu() -> str:
 
 
 def _memory() -> int | None:
-    if not hasattr(os, "sysconf"):  # Windows
-        return None
-    try:
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (ValueError, OSError):
-        return None
+    if hasattr(os, "sysconf"):
+        with contextlib.suppress(ValueError, OSError):
+            return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return None
 
 
 def _bf16(device: torch.device) -> bool:
