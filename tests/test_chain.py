@@ -284,6 +284,21 @@ def test_two_methods_of_one_name_are_refused(place: Path) -> None:
         audit.load("twice.yaml", {})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "protections: [emn, {method: emn_class, name: EMN}]",
+        "purifiers: [jpeg, {method: median, name: Jpeg}]",
+        "priors: {a: {file: a.ckpt}, A: {file: b.ckpt}}",
+    ],
+)
+def test_names_that_differ_in_case_would_share_a_folder(text: str, place: Path) -> None:
+    """Where the file system takes them for the same."""
+    Path("x.yaml").write_text(text)
+    with pytest.raises(UsageError, match="same name"):
+        audit.load("x.yaml", {})
+
+
 UNGRADED = ("demo-quick", "attackers", "paper-table4")
 
 

@@ -149,6 +149,33 @@ def test_a_full_disk_is_still_an_error(tmp_path: Path, monkeypatch: pytest.Monke
         storage.reserve(file.fileno(), 10)
 
 
+def test_an_output_in_its_input_is_found_where_case_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link that is not resolved plays the other spelling of a name."""
+    (tmp_path / "data/a").mkdir(parents=True)
+    (tmp_path / "DATA").symlink_to("data")
+    monkeypatch.setattr(Path, "resolve", Path.absolute)
+    for output in ("DATA", "DATA/out", "DATA/a/b/out"):
+        with pytest.raises(UsageError, match="overlap"):
+            storage.refuse_overlap(tmp_path / output, [tmp_path / "data"])
+    with pytest.raises(UsageError, match="overlap"):
+        storage.refuse_overlap(tmp_path / "DATA", [tmp_path / "data/a"])
+    storage.refuse_overlap(tmp_path / "out", [tmp_path / "data", tmp_path / "missing"])
+
+
+def test_a_path_too_long_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError) as caught:
+        shards.write_file(tmp_path / ("x" * 300), b"x")
+    assert caught.value.hint == "choose a shorter path with -o"
+    for length, hint in ((300, "choose a shorter path with -o"), (30, "nothing finished is lost; then run it again")):
+        error = FileNotFoundError(errno.ENOENT, "The system cannot find the path specified", "x" * length)
+        error.winerror = 3
+        with pytest.raises(ResourceError) as caught, storage.resources(tmp_path):
+            raise error
+        assert caught.value.hint == hint
+
+
 def test_work_that_is_still_mapped_is_left_until_it_can_be_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ The map
     distances, scores               per-image distances; accuracies, intervals, recovery, survival, grade
     imagefolder, shards, manifest   the floor: pixels and files, atomic work with resume, manifests and lineage
     config, settings, tools, errors, progress
+    names, systems                  file names; what Linux, macOS and Windows do differently
 
 Glossary, the same in code, presets, manifests and reports
     x, x_ue, x_le     clean, protected ("unlearnable example"), purified ("learnable example") images

@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ue_audit.config import Config, did_you_mean, load_preset, load_yaml, preset_names, resolve
 from ue_audit.errors import UsageError
+from ue_audit.names import fold
 from ue_audit.settings import (
     NAME,
     AdoptSettings,
@@ -145,9 +146,9 @@ def load(name: str, flags: Mapping[str, Any]) -> tuple[AuditSettings, dict[str, 
         hint = did_you_mean(name, preset_names("audits"))
         raise UsageError(f"no audit file and no audit preset named {name!r}", hint=hint)
     audit, origins = resolve(AuditSettings, {**layers, "flag": flags}, f"audit {name!r}")
-    for kind, choices in (("protections", audit.protections), ("purifiers", audit.purifiers)):
-        labels = [choice.label for choice in choices]
-        if len(set(labels)) < len(labels):
+    protections, purifiers = ([choice.label for choice in some] for some in (audit.protections, audit.purifiers))
+    for kind, labels in (("protections", protections), ("purifiers", purifiers), ("priors", [*audit.priors])):
+        if len({fold(label) for label in labels}) < len(labels):  # which name files that case does not tell apart
             raise UsageError(f"two {kind} have the same name: {', '.join(labels)}", hint="give one a `name:`")
     for choice in audit.purifiers:
         if choice.prior not in ("", *audit.priors):

@@ -24,6 +24,7 @@ from ue_audit.systems import WAITS, held, patiently
 PATIENCE = 0.2  # seconds to wait for a lock: a process that was just killed may still be ending
 FEW = 8  # up to here syncing file by file is cheaper than waiting for all that the file system has to write
 BLOCK = 2**20  # bytes
+LONGEST = 259  # letters of a path, unless Windows is told to take more; a longer one is "not found" (3) or too long
 CANNOT = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # a file system does not do this at all
 
 
@@ -157,8 +158,11 @@ def resources(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         where = error.filename or path
+        lengthy = len(str(where)) > LONGEST and getattr(error, "winerror", None) in (3, 206)
+        remedy = "choose a shorter path with -o" if lengthy or error.errno == errno.ENAMETOOLONG else ""
         raise ResourceError(
-            f"cannot write {where}: {error.strerror or error}", hint="nothing finished is lost; then run it again"
+            f"cannot write {where}: {error.strerror or error}",
+            hint=remedy or "nothing finished is lost; then run it again",
         ) from error
 
 
@@ -256,5 +260,13 @@ def refuse_overlap(output: Path, inputs: Iterable[Path]) -> None:
     place = output.resolve()
     for source in inputs:
         other = source.resolve()
-        if place == other or place.is_relative_to(other) or other.is_relative_to(place):
+        if _within(place, other) or _within(other, place):
             raise UsageError(f"the output {output} and the input {source} overlap", hint="choose another place with -o")
+
+
+def _within(place: Path, folder: Path) -> bool:
+    """Whether a place is a folder or lies in it, also where the file system takes two names for the same."""
+    if place.is_relative_to(folder):
+        return True
+    there = [above for above in (place, *place.parents) if above.exists()]
+    return folder.exists() and any(above.samefile(folder) for above in there)
