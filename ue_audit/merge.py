@@ -80,7 +80,7 @@ def _account(settings: MergeSettings, parts: list[Part], records: list[Record]) 
     """The manifest that one process would have written, told by the first part."""
     first, output = parts[0], settings.place()
     made = first.manifest
-    place = str(settings.output) if settings.output is not None else made.settings.get("output")
+    place = settings.output.as_posix() if settings.output is not None else made.settings.get("output")
     named = {part.asked.device for part in parts}
     device = named.pop() if len(named) == 1 else made.run.device.partition(":")[0]
     return made.model_copy(
