@@ -35,6 +35,23 @@ def test_l0_keeps_the_pixels_that_change_most(count: int) -> None:
     assert change.measure(x, y)["linf"] == 64 and Budget(norm="l0", limit=count).holds(x, y)
 
 
+@pytest.mark.parametrize(("norm", "limit"), [("l2", 1.0), ("l2", 0.1), ("linf", 8 / 255), ("l0", 3), ("none", 0)])
+def test_images_quantised_together_are_each_what_it_is_alone(norm: str, limit: float) -> None:
+    budget, rng = Budget(norm=norm, limit=limit), np.random.default_rng(0)
+    x = [noise(k) for k in range(6)]
+    levels = [(4 * (k + 1) * rng.standard_normal((8, 8, 3))).astype(np.float32) for k in range(5)]
+    levels.append(np.zeros((8, 8, 3), np.float32))
+    together = change.quantise_all(x, levels, budget)
+    assert np.array_equal(together, [change.quantise(*pair, budget) for pair in zip(x, levels, strict=True)])
+    assert all(budget.holds(*pair) for pair in zip(x, together, strict=True))
+
+
+def test_images_of_several_sizes_are_quantised_one_by_one() -> None:
+    x = [noise(0), noise(1, 9)]
+    found = change.quantise_all(x, [np.full(image.shape, 3.0) for image in x], Budget(norm="none", limit=0))
+    assert [image.shape for image in found] == [(8, 8, 3), (9, 9, 3)]
+
+
 def test_what_is_written_is_what_is_measured() -> None:
     x = noise(1)
     png, written, record = change.encode(x, brighter(x, 5), Budget(norm="linf", limit=8 / 255), "a/1.png")

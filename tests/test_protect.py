@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from stand_ins import owner, photos
 
-from ue_audit import manifest, protect, purify
+from ue_audit import manifest, protect, purify, shards
+from ue_audit.change import quantise
 from ue_audit.errors import InputRefused, NonFiniteError, UsageError
 from ue_audit.imagefolder import decode
 from ue_audit.settings import ProtectSettings, PurifySettings
@@ -57,7 +58,7 @@ def test_l2_holds_after_rounding_and_is_nearly_used_up(limit):
         x = rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)
         levels = rng.standard_normal((4, 4, 3)).repeat(8, 0).repeat(8, 1)
         levels *= 255 * limit / np.linalg.norm(levels)
-        used = budget.measure(x, protect.quantise(x, levels, budget))
+        used = budget.measure(x, quantise(x, levels, budget))
         assert used <= limit
         if limit == 1.0:  # below, a whole level of an 8 x 8 patch is too coarse a step
             assert used >= 0.98
@@ -182,6 +183,26 @@ def test_the_manifest_says_what_the_noise_is_like(tmp_path):
     found = manifest.read(protect.run(settings(tmp_path))).notes
     assert found["traits"]["separability"] == 1.0 and found["traits"]["images"] == 30  # a map per class
     assert 0.6 < found["traits"]["high_frequency_share"] < 0.9 and found["passes"] == 0.0  # white maps: 3/4
+
+
+def test_what_the_noise_is_like_is_read_again_after_an_interruption(tmp_path, monkeypatch):
+    owner(tmp_path / "data", each=10)
+    monkeypatch.setattr(shards, "SHARD_PIXELS", 8 * 8 * 8)
+    whole = manifest.read(protect.run(settings(tmp_path))).notes["traits"]
+    committed = []
+    commit = shards.Work.commit
+
+    def stopped(work, shard, files, records):
+        if len(committed) == 2:
+            raise KeyboardInterrupt
+        committed.append(shard)
+        commit(work, shard, files, records)
+
+    again = settings(tmp_path, output=tmp_path / "again")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shards.Work, "commit", stopped)
+        protect.run(again)
+    assert manifest.read(protect.run(again)).notes["traits"] == whole and whole["images"] == 30
 
 
 def test_the_plan_counts_the_part_that_is_protected(tmp_path):

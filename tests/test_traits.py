@@ -136,7 +136,8 @@ def test_traits_of_images() -> None:
     labels = labelled(20, 3)
     deltas = patches(labels)
     x = np.full((32, 32, 3), 100, np.uint8)
-    found = traits.traits((x, (x + delta).astype(np.uint8), str(k)) for delta, k in zip(deltas, labels, strict=True))
+    changed = [(x + delta).astype(np.uint8) for delta in deltas]
+    found = traits.traits(traits.look(x, x_ue, str(k)) for x_ue, k in zip(changed, labels, strict=True))
     assert (found["separability"], found["chance"], found["images"]) == (1.0, 0.3333, 60)
     assert found["high_frequency_share"] == pytest.approx(traits.high_frequency_share(deltas), abs=1e-4)
 
@@ -145,11 +146,11 @@ def test_traits_of_mixed_sizes_and_of_nothing() -> None:
     sides = [(8, 8), (40, 30), (16, 64)] * 8
     mixed = [(np.zeros((*s, 3), np.uint8), np.full((*s, 3), 5 * (n % 2), np.uint8), "ab"[n % 2]) for n, s in
              enumerate(sides)]  # fmt: skip
-    assert traits.traits(mixed)["separability"] == 1.0
+    assert traits.traits(traits.look(*each) for each in mixed)["separability"] == 1.0
     nothing = {"separability": None, "chance": None, "high_frequency_share": None}
-    assert traits.traits((x, x, label) for x, _, label in mixed) == nothing | {"images": 24}
+    assert traits.traits(traits.look(x, x, label) for x, _, label in mixed) == nothing | {"images": 24}
     assert traits.traits([]) == nothing | {"images": 0}
-    assert traits.traits((x, y, None) for x, y, _ in mixed)["separability"] is None
+    assert traits.traits(traits.look(x, y, None) for x, y, _ in mixed)["separability"] is None
 
 
 def test_a_sample_is_even_over_classes(monkeypatch: pytest.MonkeyPatch) -> None:

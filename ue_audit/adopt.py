@@ -25,7 +25,7 @@ from ue_audit.pairing import Sets
 from ue_audit.progress import SILENT, Progress
 from ue_audit.settings import AdoptSettings, Plan, pasted
 from ue_audit.statement import Manifest, statement
-from ue_audit.traits import sample, traits
+from ue_audit.traits import look, sample, traits
 
 TRIAL = 16  # images timed for an estimate
 UNLIKE = 15.0  # dB: a mean PSNR below it means that the pairs are hardly the same pictures
@@ -152,7 +152,7 @@ def _statement(
     settings: AdoptSettings, allowed: Allowed, origins: dict[str, str], sets: Sets, records: list[dict[str, Any]]
 ) -> Manifest:
     output = settings.place()
-    found = traits(reread(output, sets.parts.train, sample(records)))
+    found = traits(look(*triple) for triple in reread(output, sets.parts.train, sample(records)))
     psnr = [r["psnr"] for r in records if r["psnr"] is not None]
     unchanged, lossy = len(records) - len(psnr), sum(_is_lossy(sets.protected, row) for row in range(len(sets)))
     return statement(

@@ -1,7 +1,7 @@
 """protect: x -> x_ue. Loads a protection, quantises x + delta to 8 bits, and measures the budget on those bytes."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ue_audit import imagefolder, manifest, methods, shards
-from ue_audit.change import encode, mapping, quantise
+from ue_audit.change import SMALL, encode, mapping, quantise_all
 from ue_audit.errors import NonFiniteError, UsageError
 from ue_audit.imagefolder import Intake, Pixels, to_float
 from ue_audit.progress import SILENT, Progress
@@ -18,7 +18,7 @@ from ue_audit.selection import Spread, select
 from ue_audit.settings import Plan, ProtectSettings, pasted
 from ue_audit.statement import Budget, Manifest, RunDetails, statement
 from ue_audit.tools import Tools, pick_device
-from ue_audit.traits import sample, traits
+from ue_audit.traits import Look, look, most, sample, traits
 
 Delta = Callable[[torch.Tensor], torch.Tensor]
 
@@ -42,8 +42,8 @@ def run(settings: ProtectSettings, progress: Progress = SILENT) -> Path:
     tools = Tools(device=device, seed=settings.seed, work=work.scratch, weights=weights, progress=progress)
     delta = _delta(chosen, taken, settings, tools)
     budget = Budget(norm=chosen.module.BUDGET, limit=methods.limit(chosen.module, chosen.config))
-    _write(work, taken, delta, budget, settings, progress)
-    return work.seal(lambda records: _statement(settings, chosen, parts, taken, records, budget, tools))
+    looks = _write(work, taken, delta, budget, settings, progress)
+    return work.seal(lambda records: _statement(settings, chosen, parts, taken, records, looks, budget, tools))
 
 
 def plan(settings: ProtectSettings, progress: Progress = SILENT) -> Plan:
@@ -125,25 +125,34 @@ def _pixels(taken: Intake, settings: ProtectSettings) -> int:
 
 def _write(
     work: shards.Work, taken: Intake, delta: Delta, budget: Budget, settings: ProtectSettings, progress: Progress
-) -> None:
-    listed, outputs = _shards(taken, settings), taken.outputs()
+) -> dict[str, Look]:
+    """Commit every shard that is not done. The looks at their images by path, where `sample` will ask for all."""
+    outputs, pixels, looks = taken.outputs(), _pixels(taken, settings), dict[str, Look]()
     progress.start("writing", len(taken.data))
 
-    def image(number: int, row: int, levels: np.ndarray) -> tuple[bytes, dict[str, Any]]:
-        x = _original(taken, row, settings)
-        levels = _fit(delta, row, x, levels)
-        png, written, record = encode(x, quantise(x, levels, budget), budget, outputs[row])
+    def image(row: int, x: Pixels, levels: np.ndarray, x_ue: Pixels) -> tuple[bytes, dict[str, Any]]:
+        png, written, record = encode(x, x_ue, budget, outputs[row])
+        if len(outputs) <= most(pixels):
+            looks[outputs[row]] = look(x, written, taken.sources[row].label)
         clipped = float(np.mean((x + np.rint(levels) != written) & (written % 255 == 0)))
-        return png, taken.describe(row, outputs[row]) | record | {"clipped": clipped, "shard": number}
+        return png, taken.describe(row, outputs[row]) | record | {"clipped": clipped}
 
-    with mapping(_pixels(taken, settings)) as each:
-        for number, rows in enumerate(listed):
+    def images(rows: range, levels: np.ndarray) -> list[tuple[bytes, dict[str, Any]]]:
+        x = [_original(taken, row, settings) for row in rows]
+        changes = [_fit(delta, row, *pair) for row, *pair in zip(rows, x, levels, strict=True)]
+        return [image(*each) for each in zip(rows, x, changes, quantise_all(x, changes, budget), strict=True)]
+
+    with mapping(pixels) as each:
+        for number, rows in enumerate(_shards(taken, settings)):
             if str(number) not in work.done:
-                made = list(each(image, [number] * len(rows), rows, _levels(delta, rows)))
-                files = {record["path"]: png for png, record in made}
-                work.commit(str(number), files, [record for _, record in made])
+                levels, some = _levels(delta, rows), max(1, SMALL // pixels)
+                starts = range(0, len(rows), some)
+                runs = each(images, (rows[k : k + some] for k in starts), (levels[k : k + some] for k in starts))
+                made = [(png, record | {"shard": number}) for run in runs for png, record in run]
+                work.commit(str(number), {r["path"]: png for png, r in made}, [r for _, r in made])
             progress.advance(len(rows))
     progress.stop()
+    return looks
 
 
 def _original(taken: Intake, row: int, settings: ProtectSettings) -> Pixels:
@@ -184,6 +193,7 @@ def _statement(
     parts: imagefolder.Parts,
     taken: Intake,
     records: list[dict[str, Any]],
+    looks: Mapping[str, Look],
     budget: Budget,
     tools: Tools,
 ) -> Manifest:
@@ -192,8 +202,13 @@ def _statement(
     warnings = [*tools.notes.pop("warnings", []), *taken.warnings()]
     working = None if settings.resize_output else settings.size
     rows = {source.path: row for row, source in enumerate(taken.sources)}
-    pairs = ((r, _original(taken, rows[r["source"]], settings)) for r in sample(records))
-    found = traits((x, imagefolder.decode(output / r["path"]).pixels, r["label"]) for r, x in pairs)
+
+    def earlier(record: Mapping[str, Any]) -> Look:
+        """Read again: of a sitting before, or of a set too large to keep."""
+        x = _original(taken, rows[record["source"]], settings)
+        return look(x, imagefolder.decode(output / record["path"]).pixels, record["label"])
+
+    found = traits(looks.get(record["path"]) or earlier(record) for record in sample(records))
     return statement(
         stage="protect",
         method=chosen.name,
@@ -211,7 +226,10 @@ def _statement(
                 limit=settings.limit,
                 skipped=tuple(refusal.path for refusal in taken.refused),
             ),
-            *_encoder(settings, output),
+            *(
+                manifest.dependency(name, path, output=output, digest=manifest.file_sha256(path))
+                for name, path in _weights(settings, chosen).items()
+            ),
             *(_held_out(name, path, output) for name in ("test", "val") if (path := getattr(parts, name)) is not None),
         ],
         counts=taken.counts() | {"written": len(records)},
@@ -225,12 +243,6 @@ def _statement(
         next=pasted("ue-audit", "purify", "--prior", "PRIOR.ckpt", output, size=working),
         run=RunDetails(device=str(tools.device)),
     )
-
-
-def _encoder(settings: ProtectSettings, output: Path) -> Iterator[manifest.Dependency]:
-    if settings.encoder is not None:
-        digest = {"sha256": manifest.file_sha256(settings.encoder)}
-        yield manifest.dependency("encoder", settings.encoder, output=output, digest=digest)
 
 
 def _held_out(name: str, folder: Path, output: Path) -> manifest.Dependency:

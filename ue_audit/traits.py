@@ -8,7 +8,7 @@ Changes are whole levels (H,W,3), as re-read from the written files. Nothing her
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,38 +21,51 @@ RIDGE = 1.0  # of the discriminant, times the mean eigenvalue of its kernel
 FEWEST = 20  # images, below which an accuracy says nothing
 
 Array = NDArray[Any]
-Triple = tuple[Array, Array, str | None]
 
 
-def traits(triples: Iterable[Triple]) -> dict[str, Any]:
-    """Both figures over (x, x_ue, label), their number, and the accuracy of guessing. One image at a time in memory."""
-    small, labels, low, whole = [], [], 0.0, 0.0
-    for x, x_ue, label in triples:
-        delta = x_ue.astype(np.int16) - x
-        small.append(shrunk(delta, min(SIDE, delta.shape[0]), min(SIDE, delta.shape[1])))
-        labels.append(label or "")
-        below, total = _energy(delta)
-        low, whole = low + below, whole + total
-    height, width = (min((s.shape[axis] for s in small), default=0) for axis in (0, 1))
-    alike = np.array([shrunk(s, height, width) for s in small])
+class Look(NamedTuple):
+    """What is kept of one change: it at `SIDE` pixels at most, its class, its energy at low frequencies and in all."""
+
+    small: Array
+    label: str
+    low: float
+    whole: float
+
+
+def look(x: Array, x_ue: Array, label: str | None) -> Look:
+    delta = x_ue.astype(np.int16) - x
+    small = shrunk(delta, min(SIDE, delta.shape[0]), min(SIDE, delta.shape[1]))
+    return Look(small, label or "", *_energy(delta))
+
+
+def traits(looks: Iterable[Look]) -> dict[str, Any]:
+    """Both figures over these changes, their number, and the accuracy of guessing."""
+    seen = list(looks)
+    labels, low, whole = [s.label for s in seen], sum(s.low for s in seen), sum(s.whole for s in seen)
+    height, width = (min((s.small.shape[axis] for s in seen), default=0) for axis in (0, 1))
+    alike = np.array([shrunk(s.small, height, width) for s in seen])
     accuracy = separability(alike, labels) if whole else None
     return {
         "separability": None if accuracy is None else round(accuracy, 4),
         "chance": None if accuracy is None else round(_chance(labels), 4),
         "high_frequency_share": round(1 - low / whole, 4) if whole else None,
-        "images": len(small),
+        "images": len(seen),
     }
 
 
 def sample(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The records (in the order of their paths) to look at: all, or evenly spread within every class."""
-    pixels = max((r["width"] * r["height"] for r in records), default=1)
-    most = max(FEWEST, min(IMAGES, PIXELS // pixels))
-    if len(records) <= most:
+    count = most(max((r["width"] * r["height"] for r in records), default=1))
+    if len(records) <= count:
         return list(records)
-    step = len(records) / most
+    step = len(records) / count
     ordered = sorted(records, key=lambda r: str(r["label"]))  # stable: paths stay in order within a class
-    return [ordered[int(i * step)] for i in range(most)]
+    return [ordered[int(i * step)] for i in range(count)]
+
+
+def most(pixels: int) -> int:
+    """How many images are looked at, where the largest has so many pixels."""
+    return max(FEWEST, min(IMAGES, PIXELS // pixels))
 
 
 # -- a linear classifier -------------------------------------------------------------------------------------
@@ -114,7 +127,7 @@ def shrunk(delta: Array, height: int, width: int) -> Array:
             edges = np.arange(side + 1) * delta.shape[axis] // side
             sums = np.add.reduceat(delta.astype(np.float32), edges[:-1], axis=axis)
             delta = sums / np.diff(edges).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-    return delta.astype(np.float32)
+    return delta.astype(np.float32, copy=False)
 
 
 # -- frequencies -----------------------------------------------------------------------------------------------
@@ -136,7 +149,8 @@ def _energy(delta: Array) -> tuple[float, float]:
     top, left = (max(0, side - TILE) // 2 for side in delta.shape[:2])
     tile = delta[top : top + TILE, left : left + TILE].astype(np.float32)
     down, along = (cosines(side)[: (side + 1) // 2] for side in tile.shape[:2])
-    low = np.einsum("lw,kwc->klc", along, np.einsum("kh,hwc->kwc", down, tile, optimize=True), optimize=True)
+    rows = (down @ tile.reshape(len(tile), -1)).reshape(-1, *tile.shape[1:])
+    low = along @ rows
     whole = float(np.square(tile, dtype=np.float64).sum())
     return min(float(np.square(low, dtype=np.float64).sum()), whole), whole
 
