@@ -7,7 +7,6 @@ scores does not depend on its neighbours. Sums run in float64.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 WINDOW, SIGMA = 11, 1.5  # Wang et al. 2004, section III-C
@@ -36,7 +35,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
 
     The window is Gaussian, 11 pixels, sigma 1.5; smaller images get the largest odd window that fits.
     """
-    _difference(x, y)
+    _check(x, y)
     x, y = x.double(), y.double()
     mu_x, mu_y = _blur(x), _blur(y)
     var_x, var_y = _blur(x * x) - mu_x**2, _blur(y * y) - mu_y**2
@@ -92,17 +91,26 @@ def project(delta: Tensor, radius: float, norm: str) -> Tensor:
 
 
 def _difference(x: Tensor, y: Tensor) -> Tensor:
+    _check(x, y)
+    return (x.double() - y.double()).flatten(1)
+
+
+def _check(x: Tensor, y: Tensor) -> None:
     if x.shape != y.shape or x.dim() != 4:
         raise ValueError(f"expected two (B,C,H,W) batches alike, found {tuple(x.shape)} and {tuple(y.shape)}")
-    return (x.double() - y.double()).flatten(1)
 
 
 def _blur(x: Tensor) -> Tensor:
     """Gaussian means over every window inside the image: (B,C,H,W) -> (B,C,H-w+1,W-w+1)."""
     width = min(WINDOW, x.shape[2], x.shape[3])
     width -= 1 - width % 2
-    offsets = torch.arange(width, dtype=x.dtype, device=x.device) - width // 2
-    kernel = torch.exp(-(offsets**2) / (2 * SIGMA**2))
-    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, 1, width)
-    rows = F.conv2d(x, kernel, groups=x.shape[1])
-    return F.conv2d(rows, kernel.transpose(2, 3), groups=x.shape[1])
+    down, across = (_windows(side, width, x) for side in x.shape[2:])
+    return down @ x @ across.T
+
+
+def _windows(side: int, width: int, like: Tensor) -> Tensor:
+    """The weights of `side` pixels in a row for each window that fits: (side-w+1,side), of the type of `like`."""
+    pixels = torch.arange(side, dtype=like.dtype, device=like.device)
+    offsets = pixels - pixels[: side - width + 1].unsqueeze(1) - width // 2
+    weights = torch.exp(-(offsets**2) / (2 * SIGMA**2)) * (offsets.abs() <= width // 2)
+    return weights / weights.sum(1, keepdim=True)

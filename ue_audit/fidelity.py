@@ -1,9 +1,9 @@
 """How far purified images lie from their input and from the clean originals: one set of figures per image."""
 
+import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ue_audit import cells, distances, imagefolder, manifest
@@ -36,7 +36,7 @@ class Measure:
             if not self._from_clean:
                 figures["residual_correlation"] = distances.residual_correlation(x, x_in, x_le)
                 figures |= self._likeness("protected_clean", x, x_in)
-        columns = {name: [_plain(value) for value in values] for name, values in figures.items()}
+        columns = {name: [_plain(value) for value in values.tolist()] for name, values in figures.items()}
         return [{name: column[i] for name, column in columns.items()} for i in range(len(rows))]
 
     def _likeness(self, name: str, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -56,6 +56,6 @@ def _originals(clean: Path, source: Path, data: ImageData) -> ImageData | None:
     return originals.take([rows[key] for key in keys]) if all(key in rows for key in keys) else None
 
 
-def _plain(value: torch.Tensor) -> float | None:
+def _plain(value: float) -> float | None:
     """A figure for a record; infinity (equal images) and NaN (no delta) are absent."""
-    return round(float(value), 6) if np.isfinite(float(value)) else None
+    return round(value, 6) if math.isfinite(value) else None
