@@ -109,8 +109,9 @@ def _decoded(data: bytes, file: PurePath | None) -> tuple[Pixels, tuple[str, ...
         actions = _about(image, data)
         turned = image.getexif().get(ORIENTATION, 1)  # before load: Pillow turns TIFF by itself while loading
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        upright: Image.Image = image
         if turned in range(2, 9):
+            upright = ImageOps.exif_transpose(image)
             actions.append(f"exif-orientation-{turned}")
         pixels, how = _to_rgb(upright, image)
     return np.ascontiguousarray(pixels), (*actions, *how)

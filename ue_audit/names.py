@@ -25,7 +25,7 @@ def bad_name(name: str) -> tuple[str, str] | None:
         return "name-encoding", "the name is not valid UTF-8"
     if "\\" in name:
         return "name-backslash", "a backslash in the name is escaped by sha256sum and a separator on Windows"
-    if any(unicodedata.category(letter) in BREAKING for letter in name):
+    if not name.isprintable() and any(unicodedata.category(letter) in BREAKING for letter in name):
         return "name-control", "a control character or line break in the name"
     return None
 

@@ -12,7 +12,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from posixpath import splitext
 from typing import NamedTuple, Protocol, TypeVar
 
 from ue_audit.errors import IntegrityError, ResourceError, UsageError
@@ -188,7 +189,7 @@ class _Walk:
         return self.file(item, path, at_root)
 
     def file(self, item: "os.DirEntry[str]", path: str, at_root: bool) -> None:
-        suffix = PurePosixPath(path).suffix.lower()
+        suffix = splitext(path)[1].lower()
         if item.name.startswith("."):
             self.refuse(path, "hidden", "a hidden file inside a class folder")
         elif suffix not in SUFFIXES:
@@ -215,9 +216,9 @@ class _Walk:
 
 
 def _passed_over(name: str, at_root: bool) -> bool:
-    suffix = PurePosixPath(name).suffix
-    own = name.startswith(OURS) and suffix in (".json", ".jsonl", ".sums", ".journal", ".tmp")
-    left = is_litter(name) or suffix.lower() in SIDECARS
+    ending = splitext(name)[1]
+    own = name.startswith(OURS) and ending in (".json", ".jsonl", ".sums", ".journal", ".tmp")
+    left = is_litter(name) or ending.lower() in SIDECARS
     return left or (at_root and (name.startswith(".") or own))
 
 
@@ -246,7 +247,7 @@ def _bad_link(link: Path, root: Path) -> tuple[str, str] | None:
 
 def output_paths(entries: Sequence[Entry]) -> list[str]:
     """Where each entry's PNG goes: "class/stem.png"; of names that would meet, all keep theirs ("a.jpg.png")."""
-    short = [str(PurePosixPath(entry.path).with_suffix(".png")) for entry in entries]
+    short = [f"{splitext(entry.path)[0]}.png" for entry in entries]
     paths, met = short, True
     while met:
         seen: dict[str, int] = {}

@@ -197,10 +197,12 @@ class Work:
         for (draft, _), data in zip(moves, files.values(), strict=True):
             storage.write(draft, data)
         storage.sync([draft for draft, _ in moves], drafts)
+        holding = {PurePosixPath(path.rpartition("/")[0]) for path in files}
+        for folder in holding:
+            (self.output / folder).mkdir(parents=True, exist_ok=True)
         for draft, target in moves:
-            target.parent.mkdir(parents=True, exist_ok=True)
             storage.rename(draft, target)
-        folders = {folder for path in files for folder in PurePosixPath(path).parents}
+        folders = holding.union(*(folder.parents for folder in holding))
         storage.sync_folders(self.output / folder for folder in sorted(folders))
 
     def _check(self, shard: str, files: Mapping[str, bytes]) -> None:

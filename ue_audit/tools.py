@@ -13,8 +13,8 @@ import torch
 from ue_audit import ranks, storage
 from ue_audit.errors import IntegrityError, ResourceError, UsageError
 from ue_audit.progress import SILENT, Progress
-from ue_audit.together import Peers
 from ue_audit.systems import patiently
+from ue_audit.together import Peers
 
 
 class Epoch(NamedTuple):
