@@ -18,7 +18,8 @@ from trees import brighter, contents, protect, saved
 from ue_audit import adopt, chain, cli, evaluate, evidence, manifest, purify, report, shards, storage
 from ue_audit.errors import InputRefused, IntegrityError, ResourceError, UsageError
 from ue_audit.imagefolder import decode
-from ue_audit.settings import AdoptSettings, EvaluateSettings, PurifySettings, ReportSettings, command
+from ue_audit.settings import AdoptSettings, EvaluateSettings, PurifySettings, ReportSettings
+from ue_audit.spelling import command
 
 CLEAN, FOREIGN, OUT = Path("data/train"), Path("theirs"), Path("out")
 

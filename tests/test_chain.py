@@ -14,7 +14,8 @@ from ue_audit import audit, chain, cli, configured, shards
 from ue_audit.audit import AuditSettings, Source
 from ue_audit.config import Config, preset_names
 from ue_audit.errors import UsageError
-from ue_audit.settings import TrainPriorSettings, command
+from ue_audit.settings import TrainPriorSettings
+from ue_audit.spelling import command
 
 FILE = """
 name: pets

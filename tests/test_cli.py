@@ -13,7 +13,7 @@ import yaml
 from fake_stages import only_document
 
 from ue_audit import cli
-from ue_audit.settings import MODELS
+from ue_audit.spelling import MODELS
 
 pytest_plugins = ("fake_stages",)
 

@@ -8,7 +8,8 @@ import synthetic_evaluation as synthetic
 
 from ue_audit import compare, manifest, report
 from ue_audit.errors import IntegrityError, UsageError
-from ue_audit.settings import CompareSettings, ReportSettings
+from ue_audit.settings import ReportSettings
+from ue_audit.tool_settings import CompareSettings
 
 OTHER = {**synthetic.MEANS, ("purified", "data.emn.jcdp", "jcdp"): 0.6}
 

@@ -12,7 +12,7 @@ from ue_audit.detect import FEW, MANY, bounds_of, judge
 from ue_audit.detection import TREATMENTS, Found
 from ue_audit.errors import InputRefused, UsageError
 from ue_audit.rendering import detected
-from ue_audit.settings import DetectSettings
+from ue_audit.tool_settings import DetectSettings
 
 CLEAN = {name: bound.clean for name, bound in MANY.items()}
 KEPT = {"pixels": 1.0, "spectrum": 1.0}

@@ -17,7 +17,7 @@ from trees import child, contents, image_tree, protect
 
 from ue_audit import cards, cli, export, manifest
 from ue_audit.errors import IntegrityError, UsageError
-from ue_audit.settings import ExportSettings
+from ue_audit.tool_settings import ExportSettings
 
 SET = Path("data.brighter")
 

@@ -13,7 +13,7 @@ from trees import noise, protect, saved
 from ue_audit import cli, export, manifest, split
 from ue_audit.errors import InputRefused, ResourceError, UsageError
 from ue_audit.parquetsets import part_of
-from ue_audit.settings import ExportSettings, SplitSettings
+from ue_audit.tool_settings import ExportSettings, SplitSettings
 
 ROOT, OUT = Path("set"), Path("out")
 

@@ -14,7 +14,8 @@ from ue_audit import cli, evidence, import_prior, manifest, purify, train_prior
 from ue_audit.diffusion.prior import Prior, PriorConfig, load_prior
 from ue_audit.diffusion.unet import Config, UNet
 from ue_audit.errors import IntegrityError, UsageError
-from ue_audit.settings import ImportPriorSettings, PurifySettings, TrainPriorSettings, made_by
+from ue_audit.settings import ImportPriorSettings, PurifySettings, TrainPriorSettings
+from ue_audit.spelling import made_by
 
 SHAPE = {"multipliers": (1, 2), "blocks": 1, "attention": (0,)}
 

@@ -14,8 +14,9 @@ from trees import contents
 
 from ue_audit import cli, evaluate, export, manifest, merge, purify, train_prior
 from ue_audit.errors import ResourceError, UsageError
-from ue_audit.settings import EvaluateSettings, ExportSettings, MergeSettings, PurifySettings, TrainPriorSettings
+from ue_audit.settings import EvaluateSettings, MergeSettings, PurifySettings, TrainPriorSettings
 from ue_audit.statement import render
+from ue_audit.tool_settings import ExportSettings
 
 pytest_plugins = ("shared_out",)
 pytestmark = pytest.mark.usefixtures("here")

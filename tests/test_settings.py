@@ -7,18 +7,16 @@ import pytest
 
 from ue_audit.config import resolve
 from ue_audit.errors import UsageError
+from ue_audit.quantities import parse_duration, parse_share
 from ue_audit.settings import (
-    MODELS,
     EvaluateSettings,
     ProtectSettings,
     PurifySettings,
     ReportSettings,
     TrainPriorSettings,
     base_name,
-    parse_duration,
-    parse_share,
-    pasted,
 )
+from ue_audit.spelling import MODELS, pasted
 
 
 @pytest.mark.parametrize(

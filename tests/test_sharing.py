@@ -7,7 +7,8 @@ import pytest
 from ue_audit import sharing
 from ue_audit.config import resolve
 from ue_audit.errors import UsageError
-from ue_audit.settings import MODELS, PurifySettings, command, made_by, recorded
+from ue_audit.settings import PurifySettings
+from ue_audit.spelling import MODELS, command, made_by, recorded
 
 
 @pytest.mark.parametrize(

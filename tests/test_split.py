@@ -17,7 +17,8 @@ from trees import contents, noise, saved
 from ue_audit import cli, imagefolder, manifest, protect, shards, split
 from ue_audit.errors import InputRefused, IntegrityError, UsageError
 from ue_audit.imagefolder import decode, pixels_sha256
-from ue_audit.settings import ProtectSettings, SplitSettings
+from ue_audit.settings import ProtectSettings
+from ue_audit.tool_settings import SplitSettings
 
 SOURCE, OUT = Path("photos"), Path("data")
 PARTS = ("train", "val", "test", "raw")

@@ -14,7 +14,8 @@ import pytest
 from fake_stages import only_document
 from test_layers import ROOT, texts
 
-from ue_audit import cli, errors, settings, systems
+from ue_audit import cli, errors, spelling, systems
+from ue_audit.settings import EvaluateSettings
 from ue_audit.config import Config
 from ue_audit.progress import Place, Stage
 from ue_audit.rendering import board, terminal
@@ -141,11 +142,11 @@ def test_a_line_to_paste_is_quoted_for_the_shell_in_use(monkeypatch: pytest.Monk
 def test_recorded_lines_and_settings_have_no_backslash() -> None:
     """Windows' own paths: what a manifest keeps of them is what Linux keeps."""
     own, other = PureWindowsPath("my data\\train"), PureWindowsPath("b\\c")
-    asked: Any = settings.EvaluateSettings.model_construct(folders=(own, other), test=own, output=None)
-    recorded = settings.recorded(asked)
+    asked: Any = EvaluateSettings.model_construct(folders=(own, other), test=own, output=None)
+    recorded = spelling.recorded(asked)
     assert recorded["folders"] == ["my data/train", "b/c"] and recorded["test"] == "my data/train"
-    assert settings.command("evaluate", asked) == "ue-audit evaluate --test 'my data/train' 'my data/train' b/c"
-    assert settings.pasted("ue-audit", "verify", other) == "ue-audit verify b/c"
+    assert spelling.command("evaluate", asked) == "ue-audit evaluate --test 'my data/train' 'my data/train' b/c"
+    assert spelling.pasted("ue-audit", "verify", other) == "ue-audit verify b/c"
 
 
 def test_every_configuration_writes_paths_so() -> None:

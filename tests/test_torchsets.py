@@ -14,7 +14,7 @@ from trees import noise
 from ue_audit import manifest, split, torchsets
 from ue_audit.errors import UsageError
 from ue_audit.imagefolder import decode
-from ue_audit.settings import SplitSettings
+from ue_audit.tool_settings import SplitSettings
 
 ROOT, OUT = Path("torch"), Path("out")
 LABELS = {"train": [0, 1] * 20, "test": [1, 0] * 5}

@@ -6,6 +6,7 @@ Five stages chain over image folders; each is one module with `run(settings) -> 
                          raw ──train_prior──▶ prior ──▲
 
 The map
+    settings, tool_settings, quantities, spelling   what each command is asked for, and as words to paste
     cli, options, commands, doctor  the commands; the only place that prints or exits
     audit, chain, priors            an audit as one file, its stages in order, and the priors that they need
     protect … report                the stages: open inputs, load a method, compute, measure, write, seal

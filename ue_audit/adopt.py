@@ -23,7 +23,8 @@ from ue_audit.config import Config, Levels, resolve
 from ue_audit.imagefolder import Intake
 from ue_audit.pairing import Sets
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import AdoptSettings, Plan, pasted
+from ue_audit.settings import AdoptSettings, Plan
+from ue_audit.spelling import pasted
 from ue_audit.statement import Manifest, statement
 from ue_audit.traits import look, sample, traits
 

@@ -20,16 +20,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from ue_audit.config import Config, did_you_mean, load_preset, load_yaml, preset_names, resolve
 from ue_audit.errors import UsageError
 from ue_audit.names import fold
-from ue_audit.settings import (
-    NAME,
-    AdoptSettings,
-    Duration,
-    EvaluateSettings,
-    Running,
-    Share,
-    TrainPriorSettings,
-    check_most,
-)
+from ue_audit.quantities import NAME, Duration, Share
+from ue_audit.settings import AdoptSettings, EvaluateSettings, Running, TrainPriorSettings, check_most
 
 
 class Choice(Config):

@@ -21,8 +21,8 @@ from ue_audit.benches import machine, profiles
 from ue_audit.benches.scene import Scene, scene
 from ue_audit.progress import SILENT, Progress
 from ue_audit.rendering import benched, scatter
-from ue_audit.settings import ASKED_PARTS, BENCH_PARTS, BenchSettings
 from ue_audit.storage import write_file
+from ue_audit.tool_settings import ASKED_PARTS, BENCH_PARTS, BenchSettings
 
 
 def run(settings: BenchSettings, progress: Progress = SILENT) -> dict[str, Any]:

@@ -29,8 +29,8 @@ from ue_audit.settings import (
     Running,
     TrainPriorSettings,
     base_name,
-    command,
 )
+from ue_audit.spelling import command
 
 AnySettings = (
     ProtectSettings

@@ -15,11 +15,13 @@ from ue_audit import doctor as examination
 from ue_audit.config import did_you_mean, parse_set
 from ue_audit.errors import UsageError
 from ue_audit.options import Given, Modes, modes, settings
+from ue_audit.quantities import parse_share
 from ue_audit.rendering import benched, compared, detected, listing, terminal
 from ue_audit.rendering.summary import report_panel
 from ue_audit.rendering.text import safe
-from ue_audit.settings import MODELS, BenchSettings, CompareSettings, DetectSettings, command, parse_share
+from ue_audit.spelling import MODELS, command
 from ue_audit.systems import spelled, typed
+from ue_audit.tool_settings import BenchSettings, CompareSettings, DetectSettings
 
 FEEDS = {"purify": ("source", "protect"), "evaluate": ("folders", "purify"), "report": ("evaluation", "evaluate")}
 """Where a stage's input is written, and the stage whose newest output it is when none is named."""

@@ -11,7 +11,8 @@ from ue_audit.errors import IntegrityError, UsageError
 from ue_audit.manifest import MANIFEST, Manifest
 from ue_audit.progress import SILENT, Progress
 from ue_audit.rendering import compared
-from ue_audit.settings import CompareSettings, ReportSettings
+from ue_audit.settings import ReportSettings
+from ue_audit.tool_settings import CompareSettings
 
 FILES = ("comparison.json", "comparison.md")
 

@@ -6,7 +6,8 @@ from ue_audit import __version__, beside, contests, facts, findings, honesty, ou
 from ue_audit.contests import READING, Contest, Group
 from ue_audit.digests import portable
 from ue_audit.facts import Facts
-from ue_audit.settings import ReportSettings, command, recorded
+from ue_audit.settings import ReportSettings
+from ue_audit.spelling import command, recorded
 
 SCHEMA = 1
 

@@ -26,7 +26,7 @@ from ue_audit.detection import Array, Found
 from ue_audit.errors import InputRefused, UsageError
 from ue_audit.imagefolder import Intake
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import DetectSettings
+from ue_audit.tool_settings import DetectSettings
 from ue_audit.tools import pick_device
 
 FEWEST, FEWEST_EACH = 100, 4  # images, and images of a class, below which the probes say nothing

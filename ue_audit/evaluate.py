@@ -25,7 +25,8 @@ from ue_audit import (
 from ue_audit.errors import ResourceError, UsageError
 from ue_audit.imagefolder import ImageData
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import EvaluateSettings, Plan, pasted
+from ue_audit.settings import EvaluateSettings, Plan
+from ue_audit.spelling import pasted
 from ue_audit.statement import Manifest, RunDetails, statement
 from ue_audit.tools import Tools, pick_device
 from ue_audit.trainings import Exam, Training, exam_digest

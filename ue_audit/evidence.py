@@ -8,7 +8,7 @@ import numpy as np
 
 from ue_audit import manifest, overlaps
 from ue_audit.manifest import Manifest
-from ue_audit.settings import made_by
+from ue_audit.spelling import made_by
 
 if TYPE_CHECKING:
     from ue_audit.trainings import Exam

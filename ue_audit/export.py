@@ -19,8 +19,10 @@ from ue_audit import cards, manifest, shards
 from ue_audit.cards import Card
 from ue_audit.errors import UsageError
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import ExportSettings, Plan, pasted
+from ue_audit.settings import Plan
+from ue_audit.spelling import pasted
 from ue_audit.statement import Manifest, statement
+from ue_audit.tool_settings import ExportSettings
 
 SHARD_BYTES, SHARD_FILES = 2**26, 512
 FOLDER = {"hf": "train", "croissant": "images"}  # the images lie in

@@ -9,7 +9,8 @@ from urllib.parse import unquote
 from ue_audit import attacker, manifest
 from ue_audit.errors import UsageError
 from ue_audit.manifest import Manifest
-from ue_audit.settings import MODELS, base_name, command
+from ue_audit.settings import base_name
+from ue_audit.spelling import MODELS, command
 
 BANDS = ("residual_low", "residual_mid", "residual_high")  # shares of what is left over, by frequency
 DIGITS = 12  # of a digest, where it is shown

@@ -12,7 +12,7 @@ from ue_audit.digests import file_sha256, tree_digest
 from ue_audit.errors import IntegrityError, ResourceError, UsageError
 from ue_audit.names import composed
 from ue_audit.scanning import Listing, parts
-from ue_audit.settings import pasted
+from ue_audit.spelling import pasted
 from ue_audit.statement import JOURNAL, MANIFEST, RECORDS, SUMS, Dependency, Manifest, parse, sidecar
 from ue_audit.systems import near
 

@@ -13,7 +13,7 @@ import typer
 from ue_audit import methods
 from ue_audit.config import Config, load_preset, load_yaml, parse_set, resolve
 from ue_audit.errors import UsageError
-from ue_audit.settings import MODELS
+from ue_audit.spelling import MODELS
 
 Settings = TypeVar("Settings", bound=Config)
 

@@ -17,8 +17,8 @@ from ue_audit.lookalikes import Prints
 from ue_audit.names import printable, twins, unwritable
 from ue_audit.progress import Progress
 from ue_audit.scanning import PARTS, Refusal
-from ue_audit.settings import SplitSettings
 from ue_audit.splitting import Unit
+from ue_audit.tool_settings import SplitSettings
 
 FAMILY, FAMILY_SHARE = 30, 0.01  # images that look alike and stay together: a burst, not a kind of picture
 FIRST = ("test", "val", None, "raw")  # of an image that is in two parts of the source, the first of these keeps it

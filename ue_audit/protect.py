@@ -15,7 +15,8 @@ from ue_audit.errors import NonFiniteError, UsageError
 from ue_audit.imagefolder import Intake, Pixels, to_float
 from ue_audit.progress import SILENT, Progress
 from ue_audit.selection import Spread, select
-from ue_audit.settings import Plan, ProtectSettings, pasted
+from ue_audit.settings import Plan, ProtectSettings
+from ue_audit.spelling import pasted
 from ue_audit.statement import Budget, Manifest, RunDetails, statement
 from ue_audit.tools import Tools, pick_device
 from ue_audit.traits import Look, look, most, sample, traits

@@ -7,7 +7,8 @@ import numpy as np
 
 from ue_audit import manifest, methods
 from ue_audit.imagefolder import Intake
-from ue_audit.settings import PurifySettings, pasted
+from ue_audit.settings import PurifySettings
+from ue_audit.spelling import pasted
 from ue_audit.statement import Manifest, RunDetails, statement
 
 SHOWN = {

@@ -61,7 +61,8 @@ from ue_audit.manifest import MANIFEST, Dependency, Manifest
 from ue_audit.progress import SILENT, Progress
 from ue_audit.rendering import html, markdown
 from ue_audit.samples import Samples
-from ue_audit.settings import Plan, ReportSettings, pasted
+from ue_audit.settings import Plan, ReportSettings
+from ue_audit.spelling import pasted
 
 FILES = ("report.json", "report.md", "report.html", "report.png", attestation.FILE)
 

@@ -20,8 +20,10 @@ from ue_audit.digests import tree_digest
 from ue_audit.errors import IntegrityError, UsageError
 from ue_audit.placing import Image, Placed
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import Plan, ProtectSettings, SplitSettings, command
+from ue_audit.settings import Plan, ProtectSettings
+from ue_audit.spelling import command
 from ue_audit.statement import Manifest, statement
+from ue_audit.tool_settings import SplitSettings
 
 SHARD_BYTES, SHARD_FILES = 2**26, 512
 SIZE = 64  # px: the working size proposed for photos; a laptop protects at it

@@ -17,7 +17,7 @@ from ue_audit.budget import Budget
 from ue_audit.config import Config
 from ue_audit.digests import canonical, file_sha256, to_json, tree_digest
 from ue_audit.errors import IntegrityError, NonFiniteError
-from ue_audit.settings import recorded
+from ue_audit.spelling import recorded
 
 __all__ = [
     "JOURNAL", "MANIFEST", "RECORDS", "SUMS", "Budget", "Dependency", "Manifest", "RunDetails", "canonical",
@@ -92,7 +92,7 @@ class Manifest(Config):
 
 
 def statement(*, stage: str, method: str, settings: Config | dict[str, Any] | None = None, **fields: Any) -> Manifest:
-    """A manifest; unknown fields are refused. A stage's settings are kept as `settings.recorded` has them."""
+    """A manifest; unknown fields are refused. A stage's settings are kept as `spelling.recorded` has them."""
     if isinstance(settings, Config):
         fields = {"seed": getattr(settings, "seed", None)} | fields
         settings = recorded(settings)

@@ -11,7 +11,8 @@ from ue_audit.diffusion import prior as priors
 from ue_audit.filework import FileWork
 from ue_audit.imagefolder import Intake
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import Plan, TrainPriorSettings, pasted
+from ue_audit.settings import Plan, TrainPriorSettings
+from ue_audit.spelling import pasted
 from ue_audit.statement import Manifest, RunDetails, statement
 from ue_audit.tools import Tools, pick_device
 

@@ -18,7 +18,7 @@ from ue_audit.diffusion.unet import Config as Network
 from ue_audit.diffusion.unet import UNet
 from ue_audit.errors import UsageError
 from ue_audit.purifiers import jcdp
-from ue_audit.settings import BENCH_PARTS, BenchSettings
+from ue_audit.tool_settings import BENCH_PARTS, BenchSettings
 
 
 @pytest.mark.parametrize("name", BENCH_PARTS)

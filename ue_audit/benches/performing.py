@@ -7,7 +7,7 @@ from ue_audit.diffusion import fit
 from ue_audit.learners import supervised
 from ue_audit.protections import lsp
 from ue_audit.purifiers import jcdp
-from ue_audit.settings import MODELS
+from ue_audit.spelling import MODELS
 
 LOADED = (evaluate, protect, purify, train_prior, fit, supervised, lsp, jcdp)
 

@@ -13,7 +13,7 @@ from ue_audit import chain
 from ue_audit.benches.checking import check
 from ue_audit.benches.rows import Part, Row
 from ue_audit.benches.scene import Scene
-from ue_audit.settings import MODELS
+from ue_audit.spelling import MODELS
 
 TOP = 5
 PROTECT = {"method": "emn", "layers": {"bench": {"min_rounds": 1, "max_rounds": 2}}}

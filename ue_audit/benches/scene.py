@@ -17,7 +17,8 @@ from ue_audit import audit, cells, demo, imagefolder, protect, shards, train_pri
 from ue_audit.errors import UsageError
 from ue_audit.imagefolder import ImageData
 from ue_audit.progress import SILENT, Progress
-from ue_audit.settings import BenchSettings, ProtectSettings, TrainPriorSettings
+from ue_audit.settings import ProtectSettings, TrainPriorSettings
+from ue_audit.tool_settings import BenchSettings
 from ue_audit.tools import Tools, pick_device
 from ue_audit.training import lpips_weights
 
