@@ -15,10 +15,10 @@ from fake_stages import only_document
 from test_layers import ROOT, texts
 
 from ue_audit import cli, errors, spelling, systems
-from ue_audit.settings import EvaluateSettings
 from ue_audit.config import Config
 from ue_audit.progress import Place, Stage
 from ue_audit.rendering import board, terminal
+from ue_audit.settings import EvaluateSettings
 
 pytest_plugins = ("fake_stages",)
 
