@@ -7,7 +7,7 @@ import pytest
 import torch
 from stand_ins import photos
 
-from ue_audit import imagefolder, lineup, trainings
+from ue_audit import crew, imagefolder, lineup, trainings
 from ue_audit.cells import Cell
 from ue_audit.errors import NonFiniteError
 from ue_audit.progress import SILENT
@@ -62,7 +62,7 @@ def test_a_failure_ends_all_and_frees_the_threads(exam, tmp_path, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     with pytest.raises(NonFiniteError, match="became nan in epoch 2"):
-        list(trainings.run_all(trainings.enumerate_all(bad, 2, 0), 8, bad, Path(tmp_path), SILENT))
+        list(crew.run_all(trainings.enumerate_all(bad, 2, 0), 8, bad, Path(tmp_path), SILENT))
     assert torch.get_num_threads() == threads
     torch.set_num_threads(before)
 
@@ -76,7 +76,7 @@ def test_learners_see_the_clean_images_beside_their_own_and_their_notes_are_kept
     noting = learner_of(exam, fit)
     seen = Exam(exam.cells, [noting], exam.val, exam.test, "", {}, exam.device)
     counted = Counted()
-    done = list(trainings.run_all(trainings.enumerate_all(seen, 1, 0), 4, seen, Path(tmp_path), counted))
+    done = list(crew.run_all(trainings.enumerate_all(seen, 1, 0), 4, seen, Path(tmp_path), counted))
     assert [d.record["notes"]["probe"] for d in done] == ["class0/000.png"] * 2
     assert counted.total == 4  # an epoch that stands for two moves the bar by two
 
@@ -95,7 +95,7 @@ def test_a_training_is_begun_when_its_turn_comes(exam, tmp_path, threads):
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    for ended in trainings.run_all(todo(), 12, exam, Path(tmp_path), SILENT):
+    for ended in crew.run_all(todo(), 12, exam, Path(tmp_path), SILENT):
         done.append(ended.training.key)
     torch.set_num_threads(before)
     assert sorted(done) == sorted(asked) and len(done) <= 2 + threads - 1

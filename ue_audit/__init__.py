@@ -21,7 +21,7 @@ The map
     tensors, torchfile, pickles, header   foreign files of weights, read as data before they are loaded
     bench, benches/                 how fast every stage is, beside plain recipes; decides no result
     detect, detection               is a set protected at all? probes without originals or training
-    lineup, cells, trainings        who trains in an evaluation, on what, and the trainings
+    lineup, cells, trainings, crew  who trains in an evaluation, on what, the trainings, and who does them
     agenda, earlier                 which training comes first, where a time budget ends; what is trained already
     additions, sitting              where seeds are added, and why; what one sitting trains
     contests, findings, verdict     who stands against whom, what came of it, and what that means in words

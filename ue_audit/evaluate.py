@@ -13,6 +13,7 @@ from ue_audit import (
     additions,
     agenda,
     cells,
+    crew,
     earlier,
     evidence,
     imagefolder,
@@ -65,7 +66,7 @@ def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
 def assist(settings: EvaluateSettings) -> None:
     """Another process of torchrun: train what the leader, which is in `run`, hands out."""
     exam = _prepare(settings, imagefolder.spill(settings.cache or settings.place().parent), SILENT)
-    trainings.serve(sitting.asking(settings, exam).possible, exam, shards.scratch(settings.place()))
+    crew.serve(sitting.asking(settings, exam).possible, exam, shards.scratch(settings.place()))
 
 
 def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:

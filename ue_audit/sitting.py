@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any
 
-from ue_audit import agenda, earlier, facts, manifest, shards, together, trainings
+from ue_audit import agenda, crew, earlier, facts, manifest, shards, together, trainings
 from ue_audit.additions import Asking
 from ue_audit.progress import Progress
 from ue_audit.settings import EvaluateSettings
@@ -58,7 +58,7 @@ class Sitting:
         epochs = sum(getattr(t.learner.chosen.config, "epochs", 1) for t in todo.values())
         affordable = takewhile(lambda t: self._fits(t, asked), reversed(todo.values()))
         together.call()
-        every = trainings.run_all(
+        every = crew.run_all(
             affordable, epochs, self._exam, self._work.scratch, self._progress, together.hands()
         )
         for ended in every:

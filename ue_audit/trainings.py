@@ -1,39 +1,27 @@
-"""The trainings of an evaluation: each a cell, a learner and a seed, resumable, several at once on a CPU.
-
-On a CPU every training has one thread and as many run as there are threads: that keeps all cores busy where one
-training of a small network cannot, and makes a result independent of the number of cores. The other processes of
-torchrun take one each, as they become free: on a GPU of their own, or with a thread.
-"""
+"""The trainings of an evaluation: each a cell, a learner and a seed, resumable. `crew` does them."""
 
 import hashlib
 import json
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from ue_audit import __version__, cells, lineup, together
+from ue_audit import __version__, cells, lineup
 from ue_audit.cells import Cell
 from ue_audit.digests import file_sha256
 from ue_audit.errors import NonFiniteError
 from ue_audit.imagefolder import ImageData
 from ue_audit.lineup import Learner
-from ue_audit.progress import SILENT, Place, Progress
-from ue_audit.together import Hand
+from ue_audit.progress import Place, Progress
 from ue_audit.tools import Tools, substream
 
 TEST_BATCH = {"cpu": 125}  # what its caches hold of `small`: a fifth faster than 500, and to the same bits
 USUAL_BATCH = 500
-AT_ONCE = 8  # trainings; more would cost memory before they gain time
 
 
 @dataclass(frozen=True)
@@ -75,9 +63,6 @@ class Done(NamedTuple):
     seconds: float
 
 
-Train = Callable[[Training], Done]
-
-
 class Stopped(BaseException):
     """Ends a training between two epochs because another one failed or the user asked."""
 
@@ -107,59 +92,7 @@ def exam_digest(data: ImageData) -> str:
     return Cell("test", "", None, data).digest
 
 
-def run_all(
-    todo: Iterable[Training],
-    epochs: int,
-    exam: Exam,
-    scratch: Path,
-    progress: Progress,
-    hands: Sequence[Hand] = (),
-) -> Iterator[Done]:
-    """Every training as it ends; each is taken from `todo` when its turn comes, so that `todo` may end early.
-
-    A failure or an interruption stops the others after their present epoch. `hands` are other processes that train.
-    """
-    bar = _Bar(progress, epochs)
-    threads, on_cpu = torch.get_num_threads(), exam.device.type == "cpu"
-    at_once = min(threads, AT_ONCE) if on_cpu else 1
-    here: Train = partial(_timed, exam=exam, scratch=scratch, bar=bar)
-    if at_once == 1 and not hands:
-        yield from map(here, todo)
-        return
-    free: SimpleQueue[Train] = SimpleQueue()
-    for _ in range(at_once):
-        free.put(here)
-    for hand in hands:
-        free.put(partial(_elsewhere, hand=hand, bar=bar))
-    at_once += len(hands)
-    pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(1 if on_cpu else threads,))
-    begun = (pool.submit(_where_free, free, training) for training in todo)
-    try:
-        waiting = set(islice(begun, at_once))
-        while waiting:
-            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in ended)
-            waiting |= set(islice(begun, at_once - len(waiting)))
-    finally:
-        bar.stopped.set()
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
-
-
-def serve(possible: Iterable[Training], exam: Exam, scratch: Path) -> None:
-    """Another process: train what the leader asks for, until it is done. As above, a CPU gives one thread to it."""
-    if exam.device.type == "cpu":
-        torch.set_num_threads(1)
-    known, bar = {training.key: training for training in possible}, _Bar(SILENT, 0)
-
-    def work(key: str) -> dict[str, Any]:
-        done = _timed(known[key], exam, scratch, bar)
-        return {"record": done.record, "seconds": done.seconds}
-
-    together.serve(work)
-
-
-class _Bar:
+class Bar:
     """One bar for all trainings, in epochs, drawn from several threads; and the sign to stop."""
 
     def __init__(self, progress: Progress, epochs: int) -> None:
@@ -178,29 +111,7 @@ class _Bar:
             self._progress.advance(count, accuracy=accuracy)
 
 
-def _where_free(free: "SimpleQueue[Train]", training: Training) -> Done:
-    """The training, by the first who is free."""
-    place = free.get()
-    try:
-        return place(training)
-    finally:
-        free.put(place)
-
-
-def _elsewhere(training: Training, hand: Hand, bar: _Bar) -> Done:
-    """The training in another process."""
-    answer = hand(training.key, bar.check)
-    bar.epochs(answer["record"]["epochs"], answer["record"]["last"])
-    return Done(training, answer["record"], answer["seconds"])
-
-
-def _timed(training: Training, exam: Exam, scratch: Path, bar: _Bar) -> Done:
-    started = time.monotonic()
-    record = train(training, exam, scratch, bar)
-    return Done(training, record, round(time.monotonic() - started, 1))
-
-
-def train(training: Training, exam: Exam, scratch: Path, bar: _Bar) -> dict[str, Any]:
+def train(training: Training, exam: Exam, scratch: Path, bar: Bar) -> dict[str, Any]:
     """Fit, test after every epoch, and sum up. What was measured so far outlives a kill beside the learner's state."""
     cell = training.cell
     tools = Tools(device=exam.device, seed=training.seed, work=scratch / training.key, weights=exam.weights)

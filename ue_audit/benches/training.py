@@ -19,11 +19,11 @@ from ue_audit.benches import child, plain_training, timing
 from ue_audit.benches.rows import Goal, Part, Row, compared, ratio_of
 from ue_audit.benches.scene import Scene
 from ue_audit.benches.timing import Contender
+from ue_audit.crew import AT_ONCE
 from ue_audit.imagefolder import ImageData
 from ue_audit.learners import supervised
 from ue_audit.tools import Epoch, Tools, substream
 from ue_audit.training import backbones
-from ue_audit.trainings import AT_ONCE
 
 TITLE = "Training"
 FOLDER, MEMORY = "plain loop, PNG folder", "plain loop, in memory"
@@ -113,7 +113,7 @@ def _seen(data: ImageData, config: supervised.Config) -> int:
 
 
 def _together(several: list[Iterator[Epoch]]) -> None:
-    """An epoch of each at once, in a thread each, as `trainings.run_all` has it."""
+    """An epoch of each at once, in a thread each, as `crew.run_all` has it."""
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(len(several), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         list(pool.map(next, several))
