@@ -13,31 +13,22 @@ steps, which are those of one process but for the order of sums. Of dropout each
 import contextlib
 import copy
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ue_audit.diffusion.draws import Images, draw, held_out_psnr, split
 from ue_audit.diffusion.muon import Muon
 from ue_audit.diffusion.precision import autocast, resolved
-from ue_audit.diffusion.prior import Prior, PriorConfig, denoising_psnr, predict_noise
+from ue_audit.diffusion.prior import Prior, PriorConfig, predict_noise
 from ue_audit.diffusion.schedule import on
 from ue_audit.diffusion.unet import UNet
 from ue_audit.errors import NonFiniteError, ResourceError, UsageError
 from ue_audit.tools import Tools
 
 CHECKPOINT_SECONDS = 60.0
-HELD_OUT_IMAGES = 256
 GAIN_DB = 0.01  # less than this is no improvement
-
-
-class Images(Protocol):
-    """What training needs of a data set."""
-
-    @property
-    def size(self) -> int: ...
-    def __len__(self) -> int: ...
-    def batch(self, rows: Any) -> Tensor: ...
 
 
 def train(data: Images, config: PriorConfig, tools: Tools, start: Prior | None = None) -> Prior:
@@ -47,7 +38,7 @@ def train(data: Images, config: PriorConfig, tools: Tools, start: Prior | None =
     Raises UsageError for fewer than 2 images, NonFiniteError when the loss is no longer a number.
     """
     config = config if start is None else _continuing(config, start)
-    train_rows, held_rows = _split(len(data), config, tools)
+    train_rows, held_rows = split(len(data), config, tools)
     run = _Run(config, tools, start)
     run.load(tools.restore("prior"))
     _begin_together(run, tools)
@@ -57,28 +48,12 @@ def train(data: Images, config: PriorConfig, tools: Tools, start: Prior | None =
         x0, t, noise = draw(data, train_rows, config, tools, run.step)
         run.descend(x0, t, noise)
         if run.step % config.check_every == 0 or run.step == config.steps:
-            run.judge(_held_out_psnr(run.prior(data.size), data, held_rows, tools))
+            run.judge(held_out_psnr(run.prior(data.size), data, held_rows, tools))
         tools.save("prior", run.state, every=CHECKPOINT_SECONDS)
         tools.progress.advance(1, **run.figures())
     tools.progress.stop()
     _take_notes(tools, run, len(train_rows), len(held_rows))
     return run.best_prior(data.size)
-
-
-def draw(
-    data: Images, rows: Tensor, config: PriorConfig, tools: Tools, step: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """x_0 (B,3,S,S) in [-1,1], t (B,) and noise (B,3,S,S) of one step."""
-    dice = tools.generator("prior", "step", step)
-    x0 = 2 * data.batch(rows[torch.randint(len(rows), (config.batch,), generator=dice)]) - 1
-    if config.flip:
-        mirrored = torch.rand(len(x0), generator=dice) < 0.5
-        x0 = torch.where(mirrored[:, None, None, None], x0.flip(-1), x0)
-    t = torch.randint(1, config.t_max + 1, (config.batch,), generator=dice)
-    if config.antithetic:
-        half = t[: (config.batch + 1) // 2]
-        t = torch.cat([half, config.t_max + 1 - half])[: config.batch]
-    return x0, t, torch.randn(x0.shape, generator=dice)
 
 
 def ema_decay(config: PriorConfig, step: int) -> float:
@@ -220,26 +195,6 @@ def _dropout_dice(tools: Tools, step: int) -> Any:
     if cuda:
         torch.cuda.manual_seed(seed)
     return stack
-
-
-def _split(n: int, config: PriorConfig, tools: Tools) -> tuple[Tensor, Tensor]:
-    """Rows to train on and rows held out."""
-    if n < 2:
-        raise UsageError(f"expected at least 2 raw images to train a prior, found {n}")
-    order = torch.randperm(n, generator=tools.generator("prior", "held out"))
-    held = min(max(1, round(config.held_out * n)), HELD_OUT_IMAGES, n - 1)
-    return order[held:].sort().values, order[:held].sort().values
-
-
-def _held_out_psnr(prior: Prior, data: Images, rows: Tensor, tools: Tools) -> dict[str, float]:
-    """{"0.05": dB, ...}: the same images and the same noise at every measurement."""
-    psnr = dict.fromkeys(prior.judged_at(), math.nan)
-    for sigma, t in () if tools.peers.own else prior.judged_at().items():
-        dice = tools.generator("prior", "held-out noise", sigma)
-        images = (data.batch(part) for part in torch.split(rows, prior.config.batch))
-        batches = ((x, torch.randn(x.shape, generator=dice)) for x in images)
-        psnr[sigma] = denoising_psnr(prior, batches, t)
-    return dict(zip(psnr, tools.peers.agree(list(psnr.values())), strict=True))
 
 
 def _begin_together(run: _Run, tools: Tools) -> None:

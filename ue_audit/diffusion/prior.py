@@ -28,7 +28,7 @@ from ue_audit.header import read_header
 from ue_audit.tools import Tools
 
 if TYPE_CHECKING:
-    from ue_audit.diffusion import fit
+    from ue_audit.diffusion import draws
 
 RESIDUAL = 0.12  # residuals are divided by this, so that the network's output is of order one
 SIGMAS = (0.05, 0.08, 0.13)  # where a prior is judged: t = 12, 21, 37 of the linear schedule
@@ -154,7 +154,7 @@ def predict_noise(
     return out * on(RESIDUAL / schedule.sigma(t), x_t)  # residual = sigma * noise = x_t / sqrt(alpha_bar) - x0
 
 
-def train(data: "fit.Images", config: PriorConfig, tools: Tools, start: Prior | None = None) -> Prior:
+def train(data: "draws.Images", config: PriorConfig, tools: Tools, start: Prior | None = None) -> Prior:
     """As `fit.train`, which is imported only here: purifiers read priors without loading a trainer."""
     from ue_audit.diffusion import fit
 
