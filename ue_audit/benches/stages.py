@@ -76,6 +76,7 @@ def _in_turns(scene: Scene, contenders: dict[str, Any], baseline: str, images: i
 def _alone(scene: Scene, what: str, name: str, images: int, settings: dict[str, Any]) -> Row:
     scene.progress.start(what, 1, "runs")
     ended = _clean(scene, lambda out: stage(name, out, **settings, **scene.running))
+    scene.progress.advance()
     scene.progress.stop()
     return row(what, Measured([ended.seconds], images), peak_memory=ended.peak_memory)
 
