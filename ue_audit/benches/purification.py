@@ -1,4 +1,4 @@
-"""Purification with one prior: as shipped and in three other ways, beside the paper's 80 guided evaluations.
+"""Purification with one prior: as shipped and in four other ways, beside the paper's 80 guided evaluations.
 
 The reference is the preset `jcdp-paper`: T_p = 20, 4 passes over every timestep, ancestral. Its guide is LPIPS where
 the weights are found; else it is the prior's features at the shipped strength, since the published strength is LPIPS's.
@@ -22,11 +22,11 @@ from ue_audit.tools import Batch
 
 TITLE = "Purification with the same prior"
 REFERENCE, SHIPPED = "80 guided evaluations (jcdp-paper)", "as shipped"
-ONE_PASS, ONE_STEP, NEARER = "1 pass x 4 steps", "2 passes x 1 step", "2 x 2 from t = 36"
-OTHERS: dict[str, dict[str, int]] = {
-    ONE_PASS: {"passes": 1, "steps": 4},
-    ONE_STEP: {"passes": 2, "steps": 1},
-    NEARER: {"t_purify": 36},
+OTHERS: dict[str, dict[str, Any]] = {
+    "1 pass x 4 steps": {"passes": 1, "steps": 4},
+    "2 passes x 1 step": {"passes": 2, "steps": 1},
+    "2 x 2 from t = 36": {"t_purify": 36},
+    "2 x 2, dpm": {"sampler": "dpm"},
 }
 FASTER, PSNR_LOSS, MORE_RESIDUAL = 10.0, 0.2, 0.02  # goals: times, dB, of the perturbation
 WARM_IMAGES = 8
