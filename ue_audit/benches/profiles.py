@@ -16,6 +16,7 @@ from ue_audit.benches.scene import Scene
 from ue_audit.spelling import MODELS
 
 TOP = 5
+MOST_STEPS = 10  # of a prior: torch's profiler keeps every call, 8 GB of 100 steps
 PROTECT = {"method": "emn", "layers": {"bench": {"min_rounds": 1, "max_rounds": 2}}}
 
 
@@ -38,7 +39,7 @@ def prepare(scene: Scene, stage: str) -> Any:
     if stage == "verify":
         return lambda: check(str(protected))
     train, out = scene.images / "train", scene.place / "output"
-    steps = scene.amounts.stage_steps
+    steps = min(MOST_STEPS, scene.amounts.stage_steps)
     given: dict[str, dict[str, Any]] = {
         "protect": {"source": train, "limit": limit, **PROTECT},
         "train-prior": {"raw": scene.images / "raw", "layers": {"bench": {"steps": steps, "check_every": steps}}},
