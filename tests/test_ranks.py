@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -10,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from stand_ins import owner
+from test_sitting import WHOLE, counted, sets, settings  # noqa: F401 (a fixture)
 
-from ue_audit import manifest, ranks, statement, together
+from ue_audit import cli, evaluate, manifest, ranks, statement, together
 from ue_audit.errors import UsageError
 from ue_audit.tools import Tools
 
@@ -55,25 +58,52 @@ def data(tmp_path_factory):
     return place
 
 
-def evaluate(output, *more):
-    return ("evaluate", "--set", "epochs=2", "--seeds", "2", "-o", output, "data", "data.lsp", *more)
+def asked(output):
+    return ("evaluate", "--set", "epochs=2", "--seeds", "2", "-o", output, "data", "data.lsp")
 
 
-def test_two_processes_write_the_records_of_one_and_go_on_from_it(data):
-    alone = started("-m", "ue_audit", *evaluate("two.eval"), cwd=data)
-    journal, deadline = data / "two.eval" / "ue-audit.journal", time.monotonic() + BOUND
-    while not (journal.exists() and journal.read_bytes().count(b"\n") > 1) and alone.poll() is None:
-        assert time.monotonic() < deadline
+@pytest.fixture(scope="module")
+def one(data):
+    """The evaluation by one process, unbroken."""
+    ran(*asked("one.eval"), cwd=data)
+    return data / "one.eval"
+
+
+def killed(output, count):
+    """An evaluation whose first process is killed when a training is recorded; torchrun ends the others."""
+    process = started("-m", "ue_audit", *asked(output.name), count=count, cwd=output.parent)
+    journal, deadline = output / "ue-audit.journal", time.monotonic() + BOUND
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
+        assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
-    alone.kill()
-    alone.communicate()
-    said = ran(*evaluate("two.eval"), count=2, cwd=data)
-    ran(*evaluate("one.eval"), cwd=data)
-    one, two = (data / f"{name}.eval" for name in ("one", "two"))
-    assert (one / statement.RECORDS).read_bytes() == (two / statement.RECORDS).read_bytes()
-    assert manifest.read(one).parameters == manifest.read(two).parameters
+    os.kill(json.loads(output.with_name(f"{output.name}.lock").read_bytes())["pid"], signal.SIGKILL)
+    assert ended(process)[0] != 0 and not (output / statement.MANIFEST).exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills")
+@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
+def test_killed_it_goes_on_with_another_number_and_writes_the_records_of_one(data, one, first, then):
+    output = data / f"{first}.{then}.eval"
+    killed(output, first)
+    said = ran(*asked(output.name), count=then, cwd=data)
+    assert (one / statement.RECORDS).read_bytes() == (output / statement.RECORDS).read_bytes()
+    assert manifest.read(one).parameters == manifest.read(output).parameters
     assert said.count("last accuracy on train ") == 1, "one process speaks"
-    assert "up to date" in ran(*evaluate("two.eval"), count=2, cwd=data)
+
+
+def test_what_is_sealed_is_up_to_date_for_several(data, one):
+    assert "up to date" in ran(*asked(one.name), count=2, cwd=data)
+
+
+def test_seeds_are_added_as_by_one_process(sets):  # noqa: F811
+    """Two rounds after the first: an answer of one must not be taken for that of another."""
+    alone = evaluate.run(settings(sets, output=sets / "one.eval"))
+    options = ("--learner", "stand_ins.fooled", "--set", "purified=0.7", "--seeds", "3", "--max-seeds", "5")
+    ran("evaluate", *options, "-o", "two.eval", "data.maps.grey", "data.grey", count=2, cwd=sets)
+    two = sets / "two.eval"
+    assert counted(two) == WHOLE
+    assert (two / statement.RECORDS).read_bytes() == (alone / statement.RECORDS).read_bytes()
+    assert manifest.read(two).notes == manifest.read(alone).notes
 
 
 def test_a_prior_is_that_of_one_process_up_to_the_order_of_sums(tmp_path):
@@ -100,10 +130,10 @@ def test_train_prior_seals_once_for_all(data):
 
 
 def test_a_process_that_fails_ends_all(data):
-    asked = ("evaluate", "--learner", "stand_ins.lonely", "-o", "bad.eval", "--seeds", "2", "data", "data.lsp")
+    words = ("evaluate", "--learner", "stand_ins.lonely", "-o", "bad.eval", "--seeds", "2", "data", "data.lsp")
     begun = time.monotonic()
-    code, said = ended(started("-m", "ue_audit", *asked, count=2, cwd=data))
-    assert code != 0 and "not a number, of all things" in said
+    code, said = ended(started("-m", "ue_audit", *words, count=2, cwd=data))
+    assert code != 0 and "not a number, of all things" in said and re.search(r"exitcode +: 70 ", said)
     assert time.monotonic() - begun < BOUND / 2
     assert not (data / "bad.eval" / statement.MANIFEST).exists()
 
@@ -132,12 +162,20 @@ def test_a_rank_is_torchruns_and_no_other(monkeypatch):
         ranks.check("evaluate")
 
 
+def test_the_first_alone_writes_to_stdout(monkeypatch, capsys):
+    for own, documents in ((0, 1), (1, 0)):
+        play(monkeypatch, own=own)
+        assert cli.main(["report", "--json"]) == 2
+        said = capsys.readouterr()
+        assert said.out.count('"error"') == documents and ("expected one process" in said.err) == bool(own)
+
+
 def test_one_process_is_its_own_peer():
     peers = Tools().peers
     part = torch.ones(3)
     peers.add_up([part])
     assert peers.rows(7) == slice(0, 7) and part.tolist() == [1, 1, 1] and peers.agree([0.5]) == [0.5]
-    assert together.hands() == []
+    assert together.hands() == ()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])

@@ -268,7 +268,10 @@ def _top(version: bool = typer.Option(False, "--version", help="Print the versio
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; its exit code. Every error ends here."""
+    """Run the command line; its exit code. Every error ends here.
+
+    Of torchrun's processes the first alone writes to stdout, and says that it was interrupted.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     plain_streams()
     with failures.signals():
@@ -276,7 +279,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return int(app(args=words or ["--help"], prog_name="ue-audit", standalone_mode=False) or 0)
         except BaseException as error:
             failure = failures.explain(error, words)
+    if failure.code == "interrupted" and not ranks.leads():
+        return failure.exit_code
     from ue_audit import screen
 
-    screen.failed(failure, as_json="--json" in words, verbose="-v" in words or "--verbose" in words)
+    screen.failed(failure, as_json="--json" in words and ranks.leads(), verbose="-v" in words or "--verbose" in words)
     return failure.exit_code

@@ -32,6 +32,11 @@ def here() -> Rank:
     return Rank(own, local, count)
 
 
+def leads() -> bool:
+    """Whether this process speaks for all: the first that torchrun started, or the only one."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK") == "0"
+
+
 def check(command: str) -> Rank:
     """This process's rank. Raises UsageError where several would do the same command, each for itself."""
     rank = here()

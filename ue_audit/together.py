@@ -77,7 +77,7 @@ class Hand:
         """Its answer to one key, or the error it ended with; `stopped` raises where nobody waits for it any more."""
         asked, self._asked = self._asked, self._asked + 1
         _store().set(f"task/{self._number}/{asked}", key)
-        place = f"answer/{self._number}/{asked}"
+        place = f"answer/{key}"
         if _wait([place], stopped) == END:
             raise RuntimeError(f"process {self._number} was dismissed before it answered")
         answer: Answer = json.loads(_store().get(place))
@@ -87,22 +87,24 @@ class Hand:
         return answer
 
 
-def hands() -> list[Hand]:
-    """The other processes, for the leader."""
-    return [Hand(number) for number in range(1, ranks.here().world)]
+@cache
+def hands() -> tuple[Hand, ...]:
+    """The other processes, for the leader: the same whenever it asks, since both sides count the tasks."""
+    return tuple(Hand(number) for number in range(1, ranks.here().world))
 
 
 def serve(work: Callable[[str], Answer]) -> None:
-    """Another process: does `work` for each key that the leader sends, until it is dismissed."""
+    """Another process: does `work` for each key that the leader sends, until it is dismissed. No key comes twice."""
     own, count = ranks.here().own, 0
     while _wait([task := f"task/{own}/{count}"]) == task:
+        key = _store().get(task).decode()
         try:
-            answer = work(_store().get(task).decode())
+            answer = work(key)
         except Exception as error:
             kind = type(error).__name__ if isinstance(error, AuditError) else "RuntimeError"
-            _store().set(f"answer/{own}/{count}", json.dumps({"error": kind, "message": str(error)}))
+            _store().set(f"answer/{key}", json.dumps({"error": kind, "message": str(error)}))
             raise
-        _store().set(f"answer/{own}/{count}", json.dumps(answer))
+        _store().set(f"answer/{key}", json.dumps(answer))
         count += 1
 
 
