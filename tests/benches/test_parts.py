@@ -64,6 +64,7 @@ def test_the_first_step_that_reaches() -> None:
 def test_no_ratio_to_a_prior_that_learnt_nothing() -> None:
     ours = [(10, 30.0), (20, 31.5)]
     assert priors.ratio(ours, [(10, 28.0), (40, 29.9)], floor=28.1) == 4
+    assert priors.ratio(ours, [(10, 28.0), (40, 29.9)], floor=28.1, step=0.5) == 2, "its steps are faster"
     assert priors.ratio(ours, [(40, 28.3)], floor=28.1) is None
     assert priors.ratio(ours, [(40, 32.0)], floor=28.1) is None
 
