@@ -8,7 +8,7 @@ import pytest
 from ue_audit import storage
 
 # before torch is imported: tests work on small tensors, where a second thread costs more than it gives
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

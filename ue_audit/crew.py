@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from ue_audit import together
+from ue_audit import together, trainings
 from ue_audit.progress import SILENT, Progress
 from ue_audit.together import Hand
-from ue_audit.trainings import Bar, Done, Exam, Training, train
+from ue_audit.trainings import Bar, Done, Exam, Training
 
 AT_ONCE = 8  # trainings; more would cost memory before they gain time
 
@@ -96,5 +96,5 @@ def _elsewhere(training: Training, hand: Hand, bar: Bar) -> Done:
 
 def _timed(training: Training, exam: Exam, scratch: Path, bar: Bar) -> Done:
     started = time.monotonic()
-    record = train(training, exam, scratch, bar)
+    record = trainings.train(training, exam, scratch, bar)
     return Done(training, record, round(time.monotonic() - started, 1))
