@@ -29,7 +29,7 @@ FEEDS = {"purify": ("source", "protect"), "evaluate": ("folders", "purify"), "re
 
 def stage(name: str, given: Given) -> None:
     """One stage, from its options to its closing panel."""
-    mode, bound, follows = modes(given), _bound(given.pop("fail_under", None)), ranks.here().own > 0
+    mode, bound, follows = modes(given), _bound(given.pop("fail_under", None)), not ranks.leads()
     mode = mode._replace(quiet=mode.quiet or follows)
     given |= {} if bound is None else {"fail_under": bound}
     _take_newest(name, given, mode)

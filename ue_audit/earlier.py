@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ue_audit import agenda, manifest, shards
+from ue_audit.journal import Record
 from ue_audit.tools import Tools
 from ue_audit.trainings import Training
-
-Record = dict[str, Any]
 
 
 def known(evaluations: tuple[Path, ...], wanted: set[str]) -> Iterator[tuple[str, dict[str, Any], float]]:

@@ -9,13 +9,12 @@ from ue_audit import journal, manifest, shards, sharing
 from ue_audit.config import resolve
 from ue_audit.digests import OURS
 from ue_audit.errors import IntegrityError, UsageError
+from ue_audit.journal import Record
 from ue_audit.settings import PurifySettings
 from ue_audit.spelling import command
 from ue_audit.statement import Manifest
 
 OWN = ("shard", "output", "device", "source", "prior", "clean", "like")  # settings in which parts may differ
-
-Record = dict[str, Any]
 
 
 class Part(NamedTuple):

@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from ue_audit import gathering, manifest, purified, shards, sharing
-from ue_audit.gathering import Part, Record
+from ue_audit.gathering import Part
+from ue_audit.journal import Record
 from ue_audit.progress import SILENT, Progress
 from ue_audit.settings import MergeSettings, Plan
 from ue_audit.statement import Dependency, Manifest, RunDetails

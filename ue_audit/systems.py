@@ -16,6 +16,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+
 def near(path: Path, base: Path) -> Path:
     """`path` as seen from `base`, both resolved; itself where no way leads there (another drive of Windows)."""
     try:

@@ -26,8 +26,7 @@ def run(settings: TrainPriorSettings, progress: Progress = SILENT) -> Path:
     shards.refuse_overlap(output, [settings.raw])
     config, origins = _config(settings)
     device = pick_device(settings.device)
-    room = imagefolder.spill(settings.cache or output.parent)
-    taken = imagefolder.take_in(settings.raw, settings, flat=True, array=room, progress=progress)
+    taken = _taken(settings, progress)
     work = FileWork.open(output, _parameters(settings, config, taken), fresh=settings.fresh)
     if work.complete:
         progress.say(f"{output} is up to date")
@@ -48,8 +47,7 @@ def assist(settings: TrainPriorSettings) -> None:
     """Another process of torchrun: its rows of every batch, in step with the leader, which is in `run`."""
     config, _ = _config(settings)
     device = pick_device(settings.device)
-    room = imagefolder.spill(settings.cache or settings.place().parent)
-    taken = imagefolder.take_in(settings.raw, settings, flat=True, array=room)
+    taken = _taken(settings, SILENT)
     start = priors.load_prior(settings.start) if settings.start else None
     with together.in_step(device) as peers:
         scratch = shards.scratch(settings.place())
@@ -73,6 +71,11 @@ def plan(settings: TrainPriorSettings, progress: Progress = SILENT) -> Plan:
         seconds_estimate=(time.monotonic() - start) / few.steps * config.steps,
         notes=(f"{config.steps} steps of {config.batch} images, timesteps 1..{config.t_max}",),
     )
+
+
+def _taken(settings: TrainPriorSettings, progress: Progress) -> Intake:
+    room = imagefolder.spill(settings.cache or settings.place().parent)
+    return imagefolder.take_in(settings.raw, settings, flat=True, array=room, progress=progress)
 
 
 def _config(settings: TrainPriorSettings) -> tuple[priors.PriorConfig, dict[str, str]]:
