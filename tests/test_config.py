@@ -13,6 +13,7 @@ from pydantic import Field
 from ue_audit import config
 from ue_audit.config import Config, Levels
 from ue_audit.errors import AuditError, UsageError
+from ue_audit.settings import EvaluateSettings
 
 
 class Inner(Config):
@@ -226,3 +227,9 @@ def test_presets_lie_in_the_package_first(tmp_path: Path, monkeypatch: pytest.Mo
     assert config.presets_root() == tmp_path / "site" / "presets"
     (package / "presets").mkdir()
     assert config.presets_root() == package / "presets"
+
+
+def test_a_rule_between_settings_shows_what_it_found_and_not_all_of_them():
+    with pytest.raises(UsageError) as caught:
+        config.resolve(EvaluateSettings, {"flag": {"folders": ["data"], "max_seeds": "1"}}, "evaluate")
+    assert caught.value.details == ("expected max_seeds of at least seeds, 3, found 1",)

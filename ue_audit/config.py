@@ -213,14 +213,16 @@ def resolve(
 
 
 def _explain(problem: Any, model: type[Config], origins: Mapping[str, str]) -> str:
-    loc = problem["loc"]
-    key = ".".join(str(part) for part in loc) or "(whole)"
-    origin = origins.get(key) or (origins.get(str(loc[0]), "") if loc else "")
+    loc, said = problem["loc"], problem["msg"].removeprefix("Value error, ")
+    if not loc:  # a rule between settings, which says itself what it found
+        return str(said)
+    key = ".".join(str(part) for part in loc)
+    origin = origins.get(key) or origins.get(str(loc[0]), "")
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key; {did_you_mean(str(loc[-1]), _fields(model, loc[:-1]))}"
     if problem["type"] == "missing":
         return f"{key}: needed, and not given"
-    return f"{key} = {problem['input']!r} ({origin}): {problem['msg'].removeprefix('Value error, ')}"
+    return f"{key} = {problem['input']!r} ({origin}): {said}"
 
 
 def _fields(model: Any, loc: Iterable[Any]) -> Iterable[str]:
