@@ -56,6 +56,7 @@ class Stage:
             manifest.statement(
                 stage=self.name,
                 method=getattr(settings, "method", self.name),
+                settings=settings,
                 dependencies=[manifest.dependency("source", parent, output=output, digest=digest)],
                 summary={"images": 2, "largest change (levels)": 8, "mean PSNR (dB)": None},
                 warnings=["threshold not met"],

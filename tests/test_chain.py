@@ -486,6 +486,22 @@ def test_begun_is_told_from_complete(place: Path) -> None:
     assert chain.state(step) == "begun"
 
 
+def test_an_audit_that_grew_has_begun(calls: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    """A dry run says which stages have more to do."""
+    words = ["run", "quick", "data", "--set", "source.raw=raw", "-o", "out"]
+    assert cli.main(words) == 0
+    capsys.readouterr()
+
+    def todo(*more: str) -> dict[str, str]:
+        assert cli.main([*words, *more, "--dry-run", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["steps"]
+        return {step["command"].split()[1]: step["state"] for step in found if step["state"] != "complete"}
+
+    assert todo() == {}
+    assert todo("--set", "evaluation.seeds=5") == {"evaluate": "begun"}
+    assert todo("--set", "purifiers=[jcdp,jpeg,grayscale,median]") == {"purify": "to do", "evaluate": "begun"}
+
+
 def test_demo_unpacks_runs_and_prints_the_commands(
     calls: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,8 +71,9 @@ def test_without_the_setting_all_is_as_it_was(sets):
     assert "seeds_added" not in found.notes
     more = evaluate.run(settings(sets, output=sets / "more.eval"))
     assert set(records(out).splitlines()) < set(records(more).splitlines())
+    assert records(evaluate.run(settings(sets))) == records(more), "asked for later, they are added to what is there"
     with pytest.raises(UsageError) as caught:
-        evaluate.run(settings(sets))
+        evaluate.run(settings(sets, max_seeds=None))
     assert any("max_seeds" in text for text in caught.value.details)
 
 

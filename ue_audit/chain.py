@@ -30,7 +30,7 @@ from ue_audit.settings import (
     TrainPriorSettings,
     base_name,
 )
-from ue_audit.spelling import command
+from ue_audit.spelling import command, recorded
 
 AnySettings = (
     ProtectSettings
@@ -225,11 +225,23 @@ def _made(step: Step) -> manifest.RunDetails | None:
 
 
 def state(step: Step) -> str:
-    """"complete", "begun" or "to do", judged by what lies at the step's place."""
+    """"complete", "begun" or "to do", judged by what lies at the step's place. An evaluation has only begun while some
+    of its trainings were left out, or of other sets, learners or seeds than are asked for now."""
     try:
-        return "to do" if manifest.find(step.settings.place()) is None else "complete"
+        found = manifest.find(step.settings.place())
     except IntegrityError:
         return "begun"
+    if found is None:
+        return "to do"
+    now = recorded(step.settings)
+    whole = step.stage != "evaluate" or (not found.notes.get("left_out") and _asked(found.settings) == _asked(now))
+    return "complete" if whole else "begun"
+
+
+def _asked(settings: dict[str, Any]) -> dict[str, Any]:
+    """What of an evaluation's settings its number of trainings depends on; folders by their names."""
+    folders = sorted(Path(folder).name for folder in settings.get("folders", ()))
+    return {"folders": folders, **{key: settings.get(key) for key in ("learners", "seeds", "max_seeds", "cross")}}
 
 
 def own_folder(audit: AuditSettings) -> list[str]:

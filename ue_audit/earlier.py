@@ -24,16 +24,16 @@ def known(evaluations: tuple[Path, ...], wanted: set[str]) -> Iterator[tuple[str
 def reopen(
     work: shards.Work, asked: Callable[[dict[str, list[Record]]], list[Training]], budget: float | None, timer: Tools
 ) -> bool:
-    """Go on with an evaluation that was sealed when its budget ended; False if not one training more fits now.
+    """Go on with a sealed evaluation whose budget ended, or that is to have more trainings than when it was sealed.
 
-    `asked` tells from its records which trainings it is to have.
+    `asked` tells from its records which it is to have. False if that is no more and not one of them fits now.
     """
     found = manifest.read(work.output)
     seconds: dict[str, float] = found.run.measures.get("training seconds", {})
     there = {record["key"]: [record] for record in manifest.records(work.output)}
     planned = asked(there)
-    following = next(training for training in planned if training.key not in there)
-    if not agenda.fits(following, planned, seconds, found.run.seconds, budget):
+    following = next((training for training in planned if training.key not in there), None)
+    if following and not work.grown and not agenda.fits(following, planned, seconds, found.run.seconds, budget):
         return False
-    work.reopen(there, lambda: timer.save("seconds", lambda: {"seconds": seconds}))
+    work.reopen(lambda: timer.save("seconds", lambda: {"seconds": seconds}))
     return True

@@ -37,18 +37,19 @@ HELD_OUT = ("test", "val", "own")  # what other sets must not be called
 
 def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
     """Train and test every cell x learner x seed not yet recorded, and with `max_seeds` as many more as `additions`
-    says; returns the sealed evaluation folder.
+    says; returns the sealed evaluation folder. One that is there goes on if this asks for all that it has, and more.
 
     Raises UsageError (sets that do not belong together, no clean originals or test images), InputRefused.
     """
     output = settings.place()
     shards.refuse_overlap(output, list(settings.folders))
     exam = _prepare(settings, imagefolder.spill(settings.cache or output.parent), progress)
-    work = shards.Work.open(output, _parameters(settings, exam), fresh=settings.fresh)
-    if work.complete and not manifest.read(output).notes.get("left_out"):
+    asking = sitting.asking(settings, exam)
+    wanted = {training.key for training in asking.possible}
+    work = shards.Work.extend(output, _parameters(settings, exam), wanted, fresh=settings.fresh)
+    if work.complete and not work.grown and not manifest.read(output).notes.get("left_out"):
         progress.say(f"{output} is up to date")
         return output
-    asking = sitting.asking(settings, exam)
     if work.complete and not earlier.reopen(work, asking.asked, settings.budget, sitting.timer(work)):
         progress.say(f"{output} is up to date as far as --budget goes")
         return output

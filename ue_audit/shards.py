@@ -10,7 +10,7 @@ anew. Whatever else lies about is overwritten with the same bytes. The steps on 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -51,9 +51,11 @@ class Work:
         self.parameters: dict[str, Any] = json.loads(canonical(portable(dict(parameters), output.parent)))
         self.key = hashlib.sha256(canonical(self.parameters)).hexdigest()
         self.complete = False
+        self.grown = False
         self.done: dict[str, list[Record]] = {}
         self.resumed = 0
         self.started = storage.now()
+        self._wanted: set[str] | None = None
         self._files: dict[str, str] = {}
         self._seconds = 0.0
         self._clock = time.monotonic()
@@ -66,15 +68,20 @@ class Work:
         the keys that differ, and for a folder that is not ours; `fresh` discards what is ours.
         """
         work = cls(output, parameters)
-        with storage.resources(output):
-            if fresh:
-                work._discard()
-            if (output / MANIFEST).exists():
-                work._find_sealed()
-            elif (output / JOURNAL).exists():
-                work._resume()
-            else:
-                work._begin()
+        work._open(fresh)
+        return work
+
+    @classmethod
+    def extend(
+        cls, output: Path, parameters: Mapping[str, Any], wanted: Collection[str], *, fresh: bool = False
+    ) -> "Work":
+        """As `open`, but an output of other parameters goes on if every shard that it has is among the `wanted`.
+
+        It has `grown` then; a sealed one, which has records and no files, is to be reopened.
+        """
+        work = cls(output, parameters)
+        work._wanted = set(wanted)
+        work._open(fresh)
         return work
 
     def commit(self, shard: str, files: Mapping[str, bytes], records: list[Record]) -> None:
@@ -115,15 +122,15 @@ class Work:
         self.complete = True
         return self.output
 
-    def reopen(self, shards: Mapping[str, list[Record]], meanwhile: Callable[[], None]) -> None:
-        """Go on with a sealed output that has records and no files: they come back as the journal's `shards`.
+    def reopen(self, meanwhile: Callable[[], None]) -> None:
+        """Go on with a sealed output that has records and no files: they come back as the journal's shards.
 
         `meanwhile` is called when the work folder is there and the manifest still is: a kill leaves one or the other.
         """
         sealed = parse((self.output / MANIFEST).read_bytes(), str(self.output / MANIFEST))
         head = {"key": self.key, "parameters": self.parameters, "started": sealed.run.started}
         kept = {"files": {}, "seconds": sealed.run.seconds}
-        lines: list[Record] = [head, *({"shard": name, "records": found, **kept} for name, found in shards.items())]
+        lines: list[Record] = [head, *({"shard": r["key"], "records": [r], **kept} for r in self._sealed_records())]
         with storage.resources(self.output):
             self._make_scratch()
             meanwhile()
@@ -134,6 +141,17 @@ class Work:
         self.complete, self._clock = False, time.monotonic()
 
     # -- the three states an output can be in ------------------------------------------------------------------
+
+    def _open(self, fresh: bool) -> None:
+        with storage.resources(self.output):
+            if fresh:
+                self._discard()
+            if (self.output / MANIFEST).exists():
+                self._find_sealed()
+            elif (self.output / JOURNAL).exists():
+                self._resume()
+            else:
+                self._begin()
 
     def _begin(self) -> None:
         self._refuse_foreign()
@@ -150,29 +168,37 @@ class Work:
         head, *lines = [line for line in found if line is not None] or [{}]
         if "key" not in head:
             raise IntegrityError(f"{place}: the journal cannot be read", hint="start over with --fresh")
-        self._same(head["key"], head["parameters"])
+        self._same(head["key"], head["parameters"], lambda: (line["shard"] for line in lines if "shard" in line))
         kept = [line for line in lines if "resumed" in line or self._holds(line)]
         for line in kept:
             self._add(line)
         self.started, self.resumed = head["started"], sum("resumed" in line for line in kept) + 1
         self._seconds = max((line.get("seconds", 0.0) for line in kept), default=0.0)
         self._make_scratch()
+        head |= {"key": self.key, "parameters": self.parameters}
         again = {"resumed": storage.now()}
         storage.replace(place, b"".join(journal.line(line) for line in (head, *kept, again)))
 
     def _find_sealed(self) -> None:
         manifest = parse((self.output / MANIFEST).read_bytes(), str(self.output / MANIFEST))
-        self._same(manifest.key, manifest.parameters)
+        self._same(manifest.key, manifest.parameters, lambda: (record["key"] for record in self._sealed_records()))
         self._sweep()
         self.complete = True
 
-    def _same(self, key: str, parameters: Mapping[str, Any]) -> None:
-        if key != self.key:
+    def _same(self, key: str, parameters: Mapping[str, Any], shards: Callable[[], Iterable[str]] = tuple) -> None:
+        """Refuses an output that was made with other parameters, unless all `shards` that it has are wanted."""
+        if key == self.key:
+            return
+        if self._wanted is None or not set(shards()) <= self._wanted:
             raise UsageError(
                 f"{self.output} was made with other settings",
                 hint="choose another place with -o, or start over with --fresh",
                 details=journal.differences(parameters, self.parameters),
             )
+        self.grown = True
+
+    def _sealed_records(self) -> list[Record]:
+        return [json.loads(line) for line in (self.output / RECORDS).read_bytes().splitlines()]
 
     def _discard(self) -> None:
         """Take what is ours out of the way in one rename, then remove it."""

@@ -26,11 +26,14 @@ class Sitting:
     def __init__(self, work: shards.Work, exam: Exam, settings: EvaluateSettings, progress: Progress) -> None:
         self._work, self._exam, self._settings, self._progress = work, exam, settings, progress
         self._timer = timer(work)
+        self._aside: dict[str, list[dict[str, Any]]] = {}
         self.seconds: dict[str, float] = (self._timer.restore("seconds") or {}).get("seconds", {})
 
     def hold(self, asking: Asking) -> list[Training]:
         """Train what is asked for, until nothing is or the budget ends; all that was asked for in the end."""
         asked, shown = asking.asked(self._work.done), 0
+        unasked = self._work.done.keys() - {training.key for training in asked}
+        self._aside = {key: self._work.done.pop(key) for key in unasked}
         if self._work.done:
             self._progress.say(f"{len(self._work.done)}/{len(asked)} trainings done, resuming")
         while len(asked) > shown:
@@ -39,6 +42,7 @@ class Sitting:
             self._train(asked)
             asked = asking.asked(self._work.done)
         self._progress.stop()
+        self.seconds = {key: took for key, took in self.seconds.items() if key in self._work.done}
         return asked
 
     def _show(self, asked: list[Training]) -> None:
@@ -65,8 +69,9 @@ class Sitting:
             self._keep(asked, ended.training.content, ended.record, ended.seconds)
 
     def _own(self, wanted: set[str]) -> Iterator[tuple[str, dict[str, Any], float]]:
-        """(content, record, seconds) of trainings that another cell of equal images had before this one."""
-        for key, (record,) in self._work.done.items():
+        """(content, record, seconds) of trainings that another cell of equal images had before this one, or that were
+        asked for before the evaluation grew: its rounds of added seeds begin anew."""
+        for key, (record,) in [*self._work.done.items(), *self._aside.items()]:
             if record.get("content") in wanted:
                 yield record["content"], record, self.seconds.get(key, 0.0)
 
