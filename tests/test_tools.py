@@ -161,3 +161,14 @@ def test_a_state_asked_for_at_once_is_saved_at_once_and_never_torn(tmp_path: Pat
     box.save("s", lambda: {"a": torch.zeros(3)}, every=3600)
     again = box.restore("s")
     assert again is not None and again["a"].tolist() == [1, 1, 1]
+
+
+def test_each_process_of_torchrun_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {"TORCHELASTIC_RUN_ID": "x", "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("cuda") == torch.device("cuda:1")
+    with pytest.raises(UsageError, match="share one GPU"):
+        pick_device("cuda:1")
+    assert pick_device("cpu") == torch.device("cpu")

@@ -141,7 +141,12 @@ def pick_device(name: str) -> torch.device:
     mps = torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    if name == "cuda" and ranks.here().world > 1:
+    if name.startswith("cuda") and ranks.here().world > 1:
+        if name != "cuda":
+            raise UsageError(
+                f"expected --device cuda under torchrun, found {name}: all processes would share one GPU",
+                hint="choose GPUs with CUDA_VISIBLE_DEVICES; each process takes one of those",
+            )
         name = f"cuda:{ranks.here().local}"
     try:
         device = torch.device(name)

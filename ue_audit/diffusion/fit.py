@@ -193,7 +193,8 @@ def _dropout_dice(tools: Tools, step: int) -> Any:
     stack.enter_context(torch.random.fork_rng(devices=cuda))
     torch.default_generator.manual_seed(seed)
     if cuda:
-        torch.cuda.manual_seed(seed)
+        with torch.cuda.device(tools.device):
+            torch.cuda.manual_seed(seed)
     return stack
 
 
