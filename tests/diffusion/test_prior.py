@@ -1,4 +1,4 @@
-"""Training a prior, and its file: learning, exact resume, and what a damaged or hostile file meets."""
+"""prior: how it is used, its file, and what a damaged or hostile file meets."""
 
 import contextlib
 import hashlib
@@ -10,74 +10,12 @@ import pytest
 import safetensors.torch
 import torch
 from pydantic import ValidationError
+from waves import TINY
 
 from ue_audit.config import load_preset, preset_names, resolve
-from ue_audit.diffusion import draws, fit, unet
-from ue_audit.diffusion.muon import orthogonal
-from ue_audit.diffusion.prior import METADATA, Prior, PriorConfig, denoising_psnr, load_prior, train
-from ue_audit.errors import IntegrityError, NonFiniteError, UsageError
-from ue_audit.tools import Tools
-
-TINY = PriorConfig(
-    network=unet.Config(
-        channels=16, multipliers=(1, 2), blocks=1, attention=(), middle_attention=False, unshuffle=2, groups=8,
-        norm="none", dropout=0,
-    ),
-    steps=12,
-    batch=8,
-    check_every=4,
-    warmup=2,
-    held_out=0.1,
-)
-
-
-class Waves:
-    """Smooth images: plane waves of random direction and colour."""
-
-    size = 16
-
-    def __init__(self, n: int = 64) -> None:
-        dice = np.random.default_rng(0)
-        y, x = np.mgrid[0:16, 0:16] / 16
-        turns = dice.uniform(-2, 2, (n, 2, 1, 1, 1))
-        phase = dice.uniform(0, 2 * np.pi, (n, 3, 1, 1))
-        waves = 0.5 + 0.4 * np.sin(2 * np.pi * (turns[:, 0] * x + turns[:, 1] * y) + phase)
-        self.x = torch.from_numpy(waves.astype(np.float32))
-        self.seen: set[int] = set()
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def batch(self, rows):
-        self.seen.update(rows.tolist())
-        return self.x[rows]
-
-
-class Killed(Exception):
-    pass
-
-
-class MortalTools(Tools):
-    """Saves at every step and dies at the k-th."""
-
-    def __init__(self, *, after: int, **rest) -> None:
-        super().__init__(**rest)
-        self.left = after
-
-    def save(self, name, state, every=0.0):
-        super().save(name, state)
-        self.left -= 1
-        if self.left == 0:
-            raise Killed
-
-
-def with_fields(config: PriorConfig, **fields) -> PriorConfig:
-    return PriorConfig(**{**config.model_dump(), **fields})
-
-
-@pytest.fixture(scope="module")
-def prior() -> Prior:
-    return train(Waves(), TINY, Tools())
+from ue_audit.diffusion import unet
+from ue_audit.diffusion.prior import METADATA, Prior, PriorConfig, denoising_psnr, load_prior
+from ue_audit.errors import IntegrityError, UsageError
 
 
 @pytest.fixture
@@ -85,135 +23,6 @@ def file(prior, tmp_path):
     path = tmp_path / "waves.ckpt"
     path.write_bytes(prior.to_bytes({"raw": "abc"}))
     return path
-
-
-# -- training ----------------------------------------------------------------------------------------------
-
-
-def test_it_learns_to_denoise():
-    config = with_fields(TINY, steps=60, check_every=60, lr=1e-2, muon_lr=0.1)
-    prior = train(Waves(), config, Tools())
-    # unaided, x_t / sqrt(alpha_bar) has the error sigma in [-1,1]: PSNR -20 log10(sigma / 2)
-    noisy = -20 * np.log10(float(prior.schedule.sigma(37)) / 2)
-    assert prior.figures["0.13"] > noisy + 1.2
-
-
-@pytest.mark.parametrize("fields", [{}, {"optimizer": "adam", "decay": "none"}])
-@pytest.mark.parametrize("killed_at", [1, 4, 7, 11])
-def test_a_killed_training_resumes_exactly(tmp_path, fields, killed_at):
-    config = with_fields(TINY, network={**TINY.network.model_dump(), "dropout": 0.2}, **fields)
-    unbroken = train(Waves(), config, Tools()).to_bytes()
-    with pytest.raises(Killed):
-        train(Waves(), config, MortalTools(after=killed_at, work=tmp_path))
-    assert train(Waves(), config, Tools(work=tmp_path)).to_bytes() == unbroken
-
-
-def test_the_seed_decides(prior):
-    torch.manual_seed(12345)
-    before = torch.random.get_rng_state()
-    assert train(Waves(), TINY, Tools()).to_bytes() == prior.to_bytes()
-    assert torch.equal(torch.random.get_rng_state(), before)  # nothing global was drawn from
-    assert train(Waves(), TINY, Tools(seed=1)).to_bytes() != prior.to_bytes()
-
-
-def test_held_out_images_are_not_trained_on():
-    data, tools = Waves(), Tools()
-    rows, held = draws.split(len(data), TINY, tools)
-    assert len(held) == 6 and not set(rows.tolist()) & set(held.tolist())
-    for step in range(30):
-        draws.draw(data, rows, TINY, tools, step)
-    assert data.seen <= set(rows.tolist())
-
-
-def test_draw_is_antithetic_and_depends_on_the_step_alone():
-    rows = torch.arange(64)
-    for batch in (8, 7):
-        config = with_fields(TINY, batch=batch, t_max=36)
-        x0, t, noise = draws.draw(Waves(), rows, config, Tools(), 5)
-        assert x0.shape == noise.shape == (batch, 3, 16, 16) and len(t) == batch
-        half = (batch + 1) // 2
-        assert t[half:].tolist() == (37 - t[:half])[: batch - half].tolist()
-        assert set(t.tolist()) <= set(range(1, 37))
-        again = draws.draw(Waves(), rows, config, Tools(), 5)
-        assert all(torch.equal(a, b) for a, b in zip((x0, t, noise), again, strict=True))
-
-
-def test_flip_mirrors_about_half_and_can_be_off():
-    data, rows = Waves(), torch.arange(64)
-    config = with_fields(TINY, batch=64)
-    plain, _, _ = draws.draw(data, rows, with_fields(config, flip=False), Tools(), 0)
-    mixed, _, _ = draws.draw(data, rows, config, Tools(), 0)
-    mirrored = [torch.equal(a, b.flip(-1)) for a, b in zip(mixed, plain, strict=True)]
-    kept = [torch.equal(a, b) for a, b in zip(mixed, plain, strict=True)]
-    assert all(a or b for a, b in zip(mirrored, kept, strict=True)) and 16 < sum(mirrored) < 48
-
-
-def test_average_forgets_its_start_as_the_formula_says():
-    # before the ramp ends the half-life is ramp * batch * step: what is left of the start after n steps
-    # is 0.5 ** (1/ramp * (1 + 1/2 + .. + 1/n)); with a constant 0.9999 it would be .905 after 1,000
-    ramped = PriorConfig(batch=32)
-    left = np.prod([fit.ema_decay(ramped, step) for step in range(1, 1001)])
-    assert left == pytest.approx(0.5 ** (20 * sum(1 / n for n in range(1, 1001))))
-    constant = PriorConfig(batch=32, ema_half_life=32 * np.log(0.5) / np.log(0.9999), ema_ramp=1e9)
-    assert np.prod([fit.ema_decay(constant, s) for s in range(1, 1001)]) == pytest.approx(0.905, abs=1e-3)
-
-
-def test_rate_rises_then_falls():
-    config = PriorConfig(steps=100, warmup=10)
-    rates = [fit.rate(config, step) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1) and rates[99] < 0.001
-    assert rates[50] == pytest.approx(0.5)
-    assert fit.rate(with_fields(config, decay="none"), 99) == 1
-
-
-def test_patience_ends_a_training_that_no_longer_gains():
-    tools = Tools()
-    config = with_fields(TINY, lr=1e-12, muon_lr=1e-12, steps=100, check_every=2, patience=3)
-    train(Waves(), config, tools)
-    assert tools.notes["steps"] == 2 * (1 + 3) and tools.notes["stopped_early"]
-
-
-def test_the_best_average_is_returned(prior):
-    tools = Tools()
-    best = train(Waves(), with_fields(TINY, muon_lr=0.5, lr=0.1, decay="none"), tools)
-    means = [np.mean([value for key, value in point.items() if key != "step"]) for point in tools.notes["curve"]]
-    assert np.mean(list(best.figures.values())) == pytest.approx(max(means))
-
-
-def test_fine_tuning_starts_from_the_prior_and_keeps_its_network(prior):
-    config = with_fields(TINY, network=unet.Config(), T=50, t_max=50, lr=1e-12, muon_lr=1e-12, steps=4)
-    tuned = train(Waves(), config, Tools(seed=3), start=prior)
-    assert tuned.config.network == TINY.network and tuned.config.T == 1000 and tuned.t_max == 50
-    for a, b in zip(tuned.network.parameters(), prior.network.parameters(), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
-
-
-def test_a_loss_that_is_no_number_stops():
-    data = Waves()
-    data.x = data.x * torch.nan
-    with pytest.raises(NonFiniteError, match="step"):
-        train(data, TINY, Tools())
-
-
-def test_one_image_is_too_few():
-    with pytest.raises(UsageError, match="at least 2"):
-        train(Waves(1), TINY, Tools())
-
-
-def test_a_prior_for_few_timesteps_is_judged_where_it_is_trained():
-    assert list(train(Waves(), with_fields(TINY, t_max=25), Tools()).figures) == ["0.05", "0.08"]
-    assert len(train(Waves(), with_fields(TINY, t_max=5), Tools()).figures) == 1
-
-
-def test_orthogonal_sets_singular_values_to_about_one():
-    dice = torch.Generator().manual_seed(0)
-    for shape in ((8, 30), (30, 8), (16, 16)):
-        matrix = torch.randn(*shape, generator=dice)
-        values = torch.linalg.svdvals(orthogonal(matrix))
-        assert values.min() > 0.3 and values.max() < 1.3
-        left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-        mixed = left.T @ orthogonal(matrix) @ right.T  # the singular vectors stay
-        torch.testing.assert_close(mixed, mixed.diagonal().diag(), atol=1e-4, rtol=0)
 
 
 # -- use ---------------------------------------------------------------------------------------------------
