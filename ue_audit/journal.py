@@ -30,10 +30,8 @@ def differences(
 ) -> list[str]:
     """The settings that are not equal, each with both values; nested ones by dotted names."""
     old, new = dict(_leaves(there)), dict(_leaves(now))
-    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    return [
-        f"{key}: {old.get(key, 'absent')!r} {called[0]}, {new.get(key, 'absent')!r} {called[1]}" for key in keys
-    ]
+    pairs = {key: (old.get(key, "absent"), new.get(key, "absent")) for key in sorted(old.keys() | new.keys())}
+    return [f"{key}: {a!r} {called[0]}, {b!r} {called[1]}" for key, (a, b) in pairs.items() if a != b]
 
 
 def _leaves(value: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
