@@ -364,8 +364,8 @@ def test_five_commands_for_an_own_folder() -> None:
     """With the usual prior and number of seeds: what shortens a demo is not for an owner's images."""
     assert chain.own_folder(owned(evaluation={"seeds": 1}, prior={"set": {"steps": 5}})) == [
         "ue-audit protect data",
-        "ue-audit train-prior raw",
-        "ue-audit purify --prior raw.prior.ckpt data.emn",
+        "ue-audit train-prior data/raw",
+        "ue-audit purify --prior data.prior.ckpt data.emn",
         "ue-audit evaluate data data.emn data.emn.jcdp",
         "ue-audit report data.eval",
     ]
@@ -484,6 +484,13 @@ def test_begun_is_told_from_complete(place: Path) -> None:
     assert chain.state(step) == "to do"
     shards.Work.open(step.settings.place(), {"stage": "protect"})
     assert chain.state(step) == "begun"
+
+
+def test_a_dry_run_misses_what_the_run_would_miss(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "quick", "data", "--set", "source.raw=elsewhere", "--dry-run"]) == 2
+    assert "nothing at elsewhere" in capsys.readouterr().err
+    for words in (["demo"], ["run", "quick"]):  # built-in images, which a dry run does not unpack
+        assert cli.main([*words, "--dry-run"]) == 0
 
 
 def test_an_audit_that_grew_has_begun(calls: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:

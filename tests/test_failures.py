@@ -16,7 +16,7 @@ pytest_plugins = ("fake_stages",)
 
 
 BRANCHES = [
-    (errors.GateFailed("x"), 1), (errors.UsageError("x"), 2), (errors.InputRefused("x", details=["a", "b"]), 3),
+    (errors.UsageError("x"), 2), (errors.InputRefused("x", details=["a", "b"]), 3),
     (errors.IntegrityError("x"), 4), (errors.ResourceError("x"), 5), (errors.LockedError("x"), 6),
     (errors.NonFiniteError("x"), 70), (OSError(errno.ENOSPC, "No space left", "data.emn/x"), 5), (MemoryError(), 5),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), 5), (KeyError("bug"), 70),

@@ -7,7 +7,7 @@ Five stages chain over image folders; each is one module with `run(settings) -> 
 
 The map
     settings, tool_settings, quantities, spelling   what each command is asked for, and as words to paste
-    cli, options, commands, doctor  the commands; the only place that prints or exits
+    cli, options, commands, doctor  the commands; with screen and failures the only place that prints or exits
     audit, chain, priors            an audit as one file, its stages in order, and the priors that they need
     protect … report                the stages: open inputs, load a method, compute, measure, write, seal
     ranks, together                 torchrun: which process this is, and what several do of one stage
@@ -29,11 +29,13 @@ The map
     overlaps, lookalikes            what the sets share: exact copies and near ones
     outlay, prices                  what each attacker laid out, and who is worth the price
     published, comparable, beside   published figures, which of them are comparable, and an audit's own beside them
+    facts, evidence, samples        what a report reads: records and lineage, the sets' fidelity, the images shown
     composing, attestation          what report.json holds; the same as an in-toto test result
     compare, counterparts, differences   two audits side by side
     change, traits, selection       a change in whole levels, what it is like, which images get one
     distances, scores               per-image distances; accuracies, intervals, recovery, survival, grade
-    imagefolder, shards, manifest   the floor: pixels and files, atomic work with resume, manifests and lineage
+    imagefolder, shards, manifest   the floor: pixels and files, atomic work with resume, manifests and lineage; below
+                                    them scanning, decoding, imagedata; storage, journal, filework; statement, digests
     config, settings, tools, errors, progress
     names, systems                  file names; what Linux, macOS and Windows do differently
 
@@ -45,7 +47,7 @@ Glossary, the same in code, presets, manifests and reports
     prior             the diffusion model an attacker trained on raw, unprotected images
     C, V, P           accuracy on clean test images after training on clean, protected, purified images
     recovery RR       (P - V) / (C - V): 0 the protection holds, 1 it is undone
-    survival S        1 - max RR over the countermeasures tried
+    survival S        1 - RR of the best countermeasure tried, chosen on validation images
     victim            a learner that takes images as they come;  countermeasure: a purifier, or a hardened learner
     ceiling           a countermeasure applied to clean images;  noise control: clean + random noise of the same norm
     N B C H W K       images, batch, channels, height, width, classes

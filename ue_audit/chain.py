@@ -183,7 +183,7 @@ def run(todo: list[Step], progress: Progress = SILENT, budget: float | None = No
     """Run the steps in order; the output of the last. `budget`, in seconds, is for all of them and all sittings: what
     the other stages leave of it is the evaluation's, and when it is spent none of those begins. Raises UsageError if
     something is missing that no step makes, ResourceError if the budget ends before the trainings."""
-    _check_inputs(todo)
+    check_inputs(todo)
     progress.stages([Stage(step.stage, step.settings.place().name, command(*step)) for step in todo])
     spent = 0.0
     for number, step in enumerate(todo):
@@ -206,8 +206,8 @@ def run(todo: list[Step], progress: Progress = SILENT, budget: float | None = No
 INPUTS = ("source", "raw", "start", "prior", "encoder", "clean", "test", "val", "own")
 
 
-def _check_inputs(todo: list[Step]) -> None:
-    """All that an audit needs and no step makes, before the first step begins."""
+def check_inputs(todo: list[Step]) -> None:
+    """All that an audit needs and no step makes, before the first step begins. Raises UsageError."""
     made = {step.settings.place() for step in todo}
     asked = [getattr(step.settings, name, None) for step in todo for name in INPUTS]
     missing = dict.fromkeys(str(path) for path in asked if path is not None and path not in made and not path.exists())
@@ -246,7 +246,7 @@ def _asked(settings: dict[str, Any]) -> dict[str, Any]:
 
 def own_folder(audit: AuditSettings) -> list[str]:
     """The five commands of this audit for a reader's own `data/` and `raw/`."""
-    source = Source(clean=Path("data"), raw=Path("raw"))
+    source = Source(clean=Path("data"), raw=Path("data/raw"))
     usual = {"prior": PriorChoice(), "evaluation": Evaluation(), "ceilings": False}
     first = {"protections": audit.protections[:1], "purifiers": audit.purifiers[:1]}
     own = audit.model_copy(update={"source": source, **usual, **first})

@@ -94,8 +94,8 @@ def adopt(given: Given) -> None:
 def train_prior(given: Given) -> None:
     """Train the attacker's diffusion prior on raw, unprotected images.
 
-    ue-audit train-prior raw/
-    ue-audit train-prior --from other.ckpt -o mine.ckpt raw/
+    ue-audit train-prior data/raw
+    ue-audit train-prior --from other.ckpt -o mine.ckpt data/raw
     """
     _commands().stage("train-prior", given)
 
@@ -145,7 +145,8 @@ def merge(given: Given) -> None:
 )  # fmt: skip
 def evaluate(given: Given) -> None:
     """Train on clean, protected and purified images; test on clean ones.
-    The first learner is the victim; those that harden it (`ue-audit list learners`) are attacks, beside purification.
+    A learner that hardens no other is a victim; those that harden it (`ue-audit list
+    learners`) are attacks, beside purification.
     --set KEY=VALUE is for every learner, --set LEARNER.KEY=VALUE for one.
 
     ue-audit evaluate
@@ -188,7 +189,7 @@ def run(given: Given) -> None:
     what was left out, and the same command with more time, or without --budget, goes on from there.
 
     ue-audit run --preset quick
-    ue-audit run --preset standard data/ --set source.raw=raw/ --budget 2h
+    ue-audit run --preset standard data/ --set source.raw=data/raw --budget 2h
     ue-audit run audit.yaml
     """
     _commands().run(given)

@@ -171,7 +171,7 @@ def demo(given: Given) -> None:
         images.unpack(data)
     _audit(mode, "demo", asked, origins, folder)
     if not (mode.show_config or mode.dry_run or mode.json or mode.quiet):
-        lines = ["the same for your own images in data/ and raw/:", *chain.own_folder(asked)]
+        lines = ["the same for your own images in data/ and data/raw/:", *chain.own_folder(asked)]
         screen.result(mode, {}, "\n  ".join(safe(line) for line in lines))
 
 
@@ -188,6 +188,8 @@ def _audit(mode: Modes, title: str, asked: audit.AuditSettings, origins: dict[st
         return
     steps = chain.steps(asked, folder)
     if mode.dry_run:
+        if asked.source.clean != folder / "data":  # where built-in images are unpacked, but not now
+            chain.check_inputs(steps)
         states = [{"command": command(*step), "state": chain.state(step)} for step in steps]
         lines = [f"{state['state']:9} {safe(state['command'])}" for state in states]
         screen.result(mode, {"command": title, "steps": states}, "\n".join([*lines, "nothing was written"]))

@@ -1,7 +1,6 @@
 """Every error a user can cause, and the exit code it ends with.
 
     AuditError
-    ├── GateFailed        1   a threshold asked for with --fail-under was not met
     ├── UsageError        2   a wrong option, key, value, name or combination
     ├── InputRefused      3   images that cannot be taken in as they are
     ├── IntegrityError    4   a hash, lineage, budget or checkpoint that does not hold
@@ -26,10 +25,6 @@ class AuditError(Exception):
         self.message = message
         self.hint = hint
         self.details = tuple(details)
-
-
-class GateFailed(AuditError):
-    exit_code, code = 1, "gate"
 
 
 class UsageError(AuditError):

@@ -18,7 +18,7 @@ A purifier may complete its settings: `settle(config, tools) -> config`, before 
 depends on the budget of the protection, `tools.eps`, `follows_eps(config)` says so. Purifiers are chained by `+`:
 `median+jcdp` is a purifier too, with one field of settings for each link.
 
-An attacker's knowledge of the protection is part of its price. A purifier or learner that was fitted to a protection
+What an attacker knows of the protection is told beside its price. A purifier or learner fitted to a protection
 declares `KNOWS`, one of KNOWLEDGE; without it, one that follows a known eps knows the budget, any other nothing.
 """
 

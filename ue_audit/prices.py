@@ -77,7 +77,7 @@ def cheapest_in_words(attackers: Sequence[Attacker]) -> str | None:
 
 
 def sentence(attackers: Sequence[Attacker], effect: float) -> str:
-    """What an owner reads off: who gives back at least half at the lowest price, and what more would cost."""
+    """What an owner reads off: the cheapest that the strongest is not clearly above, and what more would cost."""
     if effect < scores.MIN_EFFECT:
         return "The protection takes less than 10 points, so there is nothing to buy back."
     found = [a for a in _counting(attackers) if a["recovery"] is not None]

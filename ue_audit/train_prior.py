@@ -60,15 +60,16 @@ def plan(settings: TrainPriorSettings, progress: Progress = SILENT) -> Plan:
     taken = imagefolder.take_in(settings.raw, settings, flat=True, progress=progress)
     few = config.model_copy(update={"steps": 5, "check_every": 10**9})
     start = time.monotonic()
-    priors.train(taken.data, few, Tools(device=pick_device(settings.device), seed=settings.seed), None)
+    timed = priors.train(taken.data, few, Tools(device=pick_device(settings.device), seed=settings.seed), None)
+    seconds = time.monotonic() - start
     return Plan(
         stage="train-prior",
         output=str(settings.place()),
         images=len(taken.data),
         refused=len(taken.refused),
-        output_bytes=0,
+        output_bytes=4 * sum(weight.numel() for weight in timed.network.parameters()),
         free_bytes=shutil.disk_usage(settings.place().resolve().parent).free,
-        seconds_estimate=(time.monotonic() - start) / few.steps * config.steps,
+        seconds_estimate=seconds / few.steps * config.steps,
         notes=(f"{config.steps} steps of {config.batch} images, timesteps 1..{config.t_max}",),
     )
 

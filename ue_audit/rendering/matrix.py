@@ -1,4 +1,4 @@
-"""Every protected set against every countermeasure in one table: what the verdict is the maximum of."""
+"""Every protected set against every countermeasure in one table: what the verdict is chosen from."""
 
 from collections.abc import Mapping
 from typing import Any
