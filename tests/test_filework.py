@@ -66,3 +66,18 @@ def test_damage_and_foreign_files_are_told_apart(tmp_path):
     (tmp_path / "mine").write_bytes(b"mine")
     with pytest.raises(UsageError):
         FileWork.open(tmp_path / "mine", {"seed": 0})
+
+def test_the_time_of_a_sitting_that_was_killed_counts_as_far_as_it_was_saved(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    work = FileWork.open(tmp_path / "a.ckpt", {"seed": 0})
+    now[0] += 30
+    work.tick()
+    now[0] += 5  # lost: nothing was saved in it
+    again = FileWork.open(tmp_path / "a.ckpt", {"seed": 0})
+    now[0] += 2
+    assert again.elapsed() == 32
+    path = again.finish(b"weights", statement(stage="train-prior", method="ddpm"))
+    assert manifest.read(path).run.seconds == 32
+    fresh = FileWork.open(path, {"seed": 0}, fresh=True)
+    assert fresh.elapsed() == 0

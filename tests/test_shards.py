@@ -159,3 +159,17 @@ def test_output_and_input_must_not_overlap(place: Path, output: str, source: str
     with pytest.raises(UsageError, match="overlap"):
         shards.refuse_overlap(Path(output), [Path(source)])
     shards.refuse_overlap(Path("data.emn"), [Path("data")])
+
+
+def test_time_that_was_saved_between_shards_counts_after_a_kill(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    work = shards.Work.open(tmp_path / "out", {"seed": 0})
+    now[0] += 60
+    work.tick()
+    again = shards.Work.open(tmp_path / "out", {"seed": 0})
+    assert again.elapsed() == 60
+    now[0] += 10
+    again.commit("0", {}, [{"path": "a"}])
+    now[0] += 5
+    assert shards.Work.open(tmp_path / "out", {"seed": 0}).elapsed() == 70

@@ -3,7 +3,7 @@
 import pytest
 from stand_ins import photos
 
-from ue_audit import manifest, train_prior
+from ue_audit import manifest, shards, train_prior
 from ue_audit.diffusion import fit
 from ue_audit.diffusion.prior import load_prior
 from ue_audit.errors import IntegrityError, UsageError
@@ -58,8 +58,10 @@ def test_a_killed_run_continues_to_the_same_bytes(raw, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train_prior.run(other)
     assert not (raw / "b.ckpt").exists() and (raw / "b.ckpt.work").is_dir()
-    assert train_prior.run(other).read_bytes() == whole
+    before = float((raw / "b.ckpt.work" / shards.CLOCK).read_bytes())
+    assert before > 0 and train_prior.run(other).read_bytes() == whole
     assert not (raw / "b.ckpt.work").exists()
+    assert manifest.read(raw / "b.ckpt").run.seconds > before
 
 
 def test_other_settings_in_the_same_place_are_refused_by_name(raw):

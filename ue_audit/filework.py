@@ -36,6 +36,7 @@ class FileWork(shards.Work):
                 found = json.loads(head.read_bytes())
                 work._same(found["key"], found["parameters"])
                 work.started, work.resumed = found["started"], 1
+                work._seconds = work._ticked()
             else:
                 work._refuse_foreign()
                 work._clear_scratch()

@@ -40,7 +40,8 @@ def run(settings: ProtectSettings, progress: Progress = SILENT) -> Path:
     if work.complete:
         progress.say(f"{output} is up to date")
         return output
-    tools = Tools(device=device, seed=settings.seed, work=work.scratch, weights=weights, progress=progress)
+    known: dict[str, Any] = {"device": device, "seed": settings.seed, "weights": weights, "progress": progress}
+    tools = Tools(**known, work=work.scratch, saved=work.tick)
     delta = _delta(chosen, taken, settings, tools)
     budget = Budget(norm=chosen.module.BUDGET, limit=methods.limit(chosen.module, chosen.config))
     looks = _write(work, taken, delta, budget, settings, progress)

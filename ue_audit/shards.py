@@ -26,6 +26,7 @@ __all__ = ["SHARD_PIXELS", "Work", "lock", "plan", "refuse_overlap", "seal_file"
 SHARD_PIXELS = 2**19
 DRAFTS = "ue-audit.drafts"
 MARK = "ue-audit.scratch"
+CLOCK = "seconds"  # in the scratch: what the work has taken when a state was last saved
 
 Record = dict[str, Any]
 Statement = Manifest | Callable[[list[Record]], Manifest]
@@ -173,7 +174,7 @@ class Work:
         for line in kept:
             self._add(line)
         self.started, self.resumed = head["started"], sum("resumed" in line for line in kept) + 1
-        self._seconds = max((line.get("seconds", 0.0) for line in kept), default=0.0)
+        self._seconds = max([self._ticked(), *(line.get("seconds", 0.0) for line in kept)])
         self._make_scratch()
         head |= {"key": self.key, "parameters": self.parameters}
         again = {"resumed": storage.now()}
@@ -252,6 +253,15 @@ class Work:
     def elapsed(self) -> float:
         """Seconds that the work has taken, those before a resume included."""
         return self._seconds + time.monotonic() - self._clock
+
+    def tick(self) -> None:
+        """Keep `elapsed` for a resume: long searches save their state where no shard is committed for minutes."""
+        with storage.resources(self.output):
+            storage.replace(self.scratch / CLOCK, repr(self.elapsed()).encode())
+
+    def _ticked(self) -> float:
+        place = self.scratch / CLOCK
+        return float(place.read_bytes()) if place.exists() else 0.0
 
     def _run_details(self, run: RunDetails) -> RunDetails:
         """`run` with what only the work knows: times, resumptions, versions. Earlier work that it names is added."""

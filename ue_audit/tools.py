@@ -43,7 +43,7 @@ def substream(seed: int, *names: object) -> int:
 class Tools:
     """Device, named random substreams, progress, arrays and exact resume in the stage's work folder.
 
-    `peers` are the processes that do the same in step; the first alone saves.
+    `peers` are the processes that do the same in step; the first alone saves. `saved` is called after each save.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Tools:
         progress: Progress = SILENT,
         eps: float | None = None,
         peers: Peers | None = None,
+        saved: Callable[[], None] = lambda: None,
     ) -> None:
         self.device = torch.device(device)
         self.peers = peers or Peers(0, 1, self.device)
@@ -66,6 +67,7 @@ class Tools:
         self._work = work
         self._weights = dict(weights or {})
         self._saved: dict[str, float] = {}
+        self._tell = saved
 
     def generator(self, *names: object) -> torch.Generator:
         """A CPU generator for a named substream; equal names give equal numbers on every device."""
@@ -107,6 +109,7 @@ class Tools:
         target = self._work / f"{name}.state"
         patiently(lambda: draft.replace(target))
         self._saved[name] = time.monotonic()
+        self._tell()
 
     def restore(self, name: str) -> dict[str, Any] | None:
         """The last saved state of that name, or None. Raises IntegrityError if it cannot be read."""

@@ -34,7 +34,8 @@ def run(settings: TrainPriorSettings, progress: Progress = SILENT) -> Path:
     together.call()
     start = priors.load_prior(settings.start) if settings.start else None
     with together.in_step(device) as peers:
-        tools = Tools(device=device, seed=settings.seed, work=work.scratch, progress=progress, peers=peers)
+        known: dict[str, Any] = {"device": device, "seed": settings.seed, "progress": progress, "peers": peers}
+        tools = Tools(**known, work=work.scratch, saved=work.tick)
         prior = priors.train(taken.data, config, tools, start)
     inherited = {key: value for key, value in (start.provenance if start else {}).items() if key == "training_data"}
     said = {"raw": manifest.source_digest(taken.sources), "images": len(taken.data)} | inherited
