@@ -40,6 +40,18 @@ def test_two_protected_sets_are_two_contests_and_the_weaker_one_decides() -> Non
     assert head is not None and head.protected.folder == "d.lsp"
 
 
+def test_an_attack_in_two_steps_belongs_to_the_set_it_began_with() -> None:
+    twice = record("purified", "d.emn.jpeg.jcdp", "jcdp", 0.88)
+    chained = {"d.emn.jpeg.jcdp": "d.emn.jpeg", "d.emn.jpeg": "d.emn", "d.emn": "train"}
+    records = arms(twice, record("purified", "d.emn.jpeg", "jpeg", 0.35), record("protected", "d.lsp", None, 0.4))
+    gathered = contests.gather(contests.groups(records), chained)
+    found = {c.protected.folder: [g.folder for g, _ in c.attacks] for c in gathered}
+    assert found == {"d.emn": ["d.emn.jpeg", "d.emn.jpeg.jcdp"], "d.lsp": []}
+    in_a_circle = {"a": "b", "b": "a"}
+    lost = [*records, *arms(record("purified", "a", "jcdp", 0.5))[len(arms()):]]
+    assert all("a" not in [g.folder for g, _ in c.attacks] for c in contests.gather(contests.groups(lost), in_a_circle))
+
+
 def test_a_set_that_never_protected_does_not_decide_where_another_did() -> None:
     records = arms(
         record("protected", "d.weak", None, 0.89),

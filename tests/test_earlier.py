@@ -128,6 +128,23 @@ def test_a_budget_that_ends_says_what_the_larger_one_lacks(chain, monkeypatch): 
     assert any("2 of 5 trainings left out" in line for line in found["limits"])
 
 
+def test_added_seeds_are_kept_when_the_time_ends_before_they_are_asked_for(sets, calls, monkeypatch):  # noqa: F811
+    opened = adding(sets)
+    out = evaluate.run(opened)
+    pale = {"method": "stand_ins.grey", "layers": {"flag": {"share": 0.25}}}
+    purify.run(PurifySettings(source=sets / "data.maps", output=sets / "data.maps.pale", **pale))
+    both = opened.model_copy(update={"folders": (*opened.folders, sets / "data.maps.pale"), "budget": 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(earlier.agenda, "fits", lambda *arguments: False)
+        evaluate.run(both)
+    assert len(manifest.records(out)) == 21 and manifest.read(out).notes["left_out"]["trainings"] == 3
+    begun = len(calls)
+    evaluate.run(both.model_copy(update={"budget": None}))
+    assert not set(calls[begun:]) & set(calls[:begun])
+    whole = evaluate.run(both.model_copy(update={"output": sets / "whole.eval", "budget": None}))
+    assert records(out) == records(whole) and manifest.read(out).notes == manifest.read(whole).notes
+
+
 def test_the_report_is_made_anew(chain):  # noqa: F811
     def seeds():
         made = report.run(ReportSettings(evaluation=chain / "data.eval", output=chain / "data.report", images=False))

@@ -241,7 +241,8 @@ def state(step: Step) -> str:
 def _asked(settings: dict[str, Any]) -> dict[str, Any]:
     """What of an evaluation's settings its number of trainings depends on; folders by their names."""
     folders = sorted(Path(folder).name for folder in settings.get("folders", ()))
-    return {"folders": folders, **{key: settings.get(key) for key in ("learners", "seeds", "max_seeds", "cross")}}
+    counting = ("learners", "seeds", "max_seeds", "cross", "noise_control")
+    return {"folders": folders, **{key: settings.get(key) for key in counting}}
 
 
 def own_folder(audit: AuditSettings) -> list[str]:

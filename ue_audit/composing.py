@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ue_audit import __version__, beside, contests, facts, findings, honesty, outlay, prices, verdict
+from ue_audit import __version__, beside, contests, facts, findings, honesty, outlay, prices, scores, verdict
 from ue_audit.contests import READING, Contest, Group
 from ue_audit.digests import portable
 from ue_audit.facts import Facts
@@ -22,12 +22,14 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
     tried = [(c, [_attack(known, c, *pair, setup["chance"]) for pair in c.ranked]) for c in found]
     priced = [_priced(known, c, attacks) for c, attacks in tried]
     headed = next((listed for c, listed in zip(found, priced, strict=True) if c is head), None)
-    cheapest = prices.cheapest_in_words(headed["attackers"]) if headed else None
+    judged = verdict.judge(head)
+    worth = judged["effect"] is not None and judged["effect"]["value"] >= scores.MIN_EFFECT
+    cheapest = prices.cheapest_in_words(headed["attackers"]) if headed and worth else None
     report = {
         "schema": SCHEMA,
         "generator": f"ue-audit {__version__}",
         "title": known.title,
-        "verdict": verdict.judge(head) | {"cheapest": cheapest},
+        "verdict": judged | {"cheapest": cheapest},
         "checks": honesty.checks(head, groups, notes),
         "warnings": _warnings(known),
         "setup": setup,

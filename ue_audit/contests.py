@@ -6,7 +6,7 @@ learner that hardens the victim, or both. Accuracies are read at the last epoch 
 epoch chosen on validation images and the peak stand beside it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,20 +140,24 @@ def _contest(
     parents: Mapping[str, str],
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Contest:
-    several = len({g.folder for g in peers if g.role == "protected"}) > 1
+    names = {g.folder for g in peers if g.role == "protected"}
     noise = next((g for g in peers if g.role == "noise" and g.folder.startswith(f"{protected.folder} ")), None)
 
     def attacks(g: Group) -> bool:
         if g.role == "protected":
             return g.folder == protected.folder and g.learner != protected.learner
-        return g.role == "purified" and (not several or _made_from(g.folder, parents) == protected.folder)
+        return g.role == "purified" and (len(names) == 1 or _made_from(g.folder, parents, names) == protected.folder)
 
     treated = tuple((g, _ceiling(g, protected, peers, settings)) for g in peers if attacks(g))
     return Contest(protected, clean, noise, treated, alone)
 
 
-def _made_from(folder: str, parents: Mapping[str, str]) -> str:
-    return parents.get(folder, folder.rpartition(".")[0])
+def _made_from(folder: str, parents: Mapping[str, str], protected: Collection[str]) -> str:
+    """The protected set that a purified one goes back to, over as many purifications as there are."""
+    seen = {folder}
+    while folder not in protected and (above := parents.get(folder, folder.rpartition(".")[0])) not in seen:
+        seen.add(folder := above)
+    return folder
 
 
 def _ceiling(

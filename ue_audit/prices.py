@@ -57,8 +57,9 @@ def dominates(b: Attacker, a: Attacker) -> bool:
 
 
 def cheapest(attackers: Sequence[Attacker]) -> Attacker | None:
-    """The quickest attacker that gives back at least half; None where there is none, or no time was measured."""
-    won = [a for a in _counting(attackers) if _value(a) >= BROKEN and math.isfinite(_time(a))]
+    """The quickest attacker that gives back at least half, and more than nothing by its interval; None where there is
+    none, or no time was measured."""
+    won = [a for a in _counting(attackers) if _value(a) >= BROKEN and _told(a) and math.isfinite(_time(a))]
     return min(won, key=lambda a: (_time(a), -_value(a)), default=None)
 
 

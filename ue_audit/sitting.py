@@ -42,6 +42,8 @@ class Sitting:
             self._train(asked)
             asked = asking.asked(self._work.done)
         self._progress.stop()
+        if any(training.key not in self._work.done for training in asked):  # out of time: they may be asked for yet
+            self._work.done |= {key: self._aside[key] for key in self._aside.keys() - self._work.done.keys()}
         self.seconds = {key: took for key, took in self.seconds.items() if key in self._work.done}
         return asked
 
@@ -53,14 +55,17 @@ class Sitting:
 
     def _train(self, asked: list[Training]) -> None:
         done = self._work.done
-        todo = {t.content: t for t in reversed(asked) if t.key not in done}  # equal trainings are done once
+        todo: dict[str, Training] = {}
+        for training in asked:
+            if training.key not in done:
+                todo.setdefault(training.content, training)  # equal trainings are done once, where the first stands
         for content, record, took in [*self._own(set(todo)), *earlier.known(self._settings.reuse, set(todo))]:
             self._keep(asked, content, record, took)
             todo.pop(content, None)
         if not todo:
             return
         epochs = sum(getattr(t.learner.chosen.config, "epochs", 1) for t in todo.values())
-        affordable = takewhile(lambda t: self._fits(t, asked), reversed(todo.values()))
+        affordable = takewhile(lambda t: self._fits(t, asked), todo.values())
         together.call()
         every = crew.run_all(
             affordable, epochs, self._exam, self._work.scratch, self._progress, together.hands()
