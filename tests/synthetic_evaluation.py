@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ue_audit import manifest, shards
 from ue_audit.imagefolder import encode_png, pixels_sha256
@@ -121,6 +122,13 @@ def write(
     return _evaluation(place, found or records(classes=classes), noted or notes())
 
 
+def purified_again(place: Path, name: str, method: str, needs: tuple[str, ...] = (), prior: Path | None = None) -> Path:
+    """What a further purification makes of the set `name` of a written audit."""
+    source, output = place / name, place / f"{name}.{method}"
+    pictures = {r["path"]: np.asarray(Image.open(source / r["path"])) for r in manifest.records(source)}
+    return _folder(output, source, pictures, 5, "purify", method, prior=prior, needs=needs)
+
+
 def _shift(pixels: np.ndarray, levels: int, salt: str) -> np.ndarray:
     random = np.random.default_rng(int(hashlib.sha256(f"{salt}{levels}".encode()).hexdigest()[:8], 16))
     blocks = random.integers(-levels, levels + 1, (8, 8, 3)).repeat(4, 0).repeat(4, 1)
@@ -129,7 +137,7 @@ def _shift(pixels: np.ndarray, levels: int, salt: str) -> np.ndarray:
 
 def _folder(
     output: Path, source: Path, pictures: Mapping[str, np.ndarray], levels: int, stage: str, method: str,
-    prior: Path | None = None, budget: Budget | None = None,
+    prior: Path | None = None, budget: Budget | None = None, needs: tuple[str, ...] = ("prior",),
 ) -> Path:  # fmt: skip
     work = shards.Work.open(output, {"stage": stage, "method": method})
     files, lines = {}, []
@@ -148,7 +156,8 @@ def _folder(
     digest = None if manifest.find(source) else "0" * 64
     parents = [manifest.dependency(role, source, output=output, digest=digest)]
     parents += [manifest.dependency("prior", prior, output=output)] if prior else []
-    noted: dict[str, Any] = {"attacker": {"needs": ["prior"], "knows": "budget"}} if stage == "purify" else {}
+    knows = "budget" if needs else "nothing"
+    noted: dict[str, Any] = {"attacker": {"needs": list(needs), "knows": knows}} if stage == "purify" else {}
     noted |= {"perceptual_guide": {"name": "prior-features", "sha256": None}} if method == "jcdp" else {}
     return work.seal(
         manifest.statement(

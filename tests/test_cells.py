@@ -1,5 +1,7 @@
 """The sets to train on: alignment by lineage, and a noise control with the norms of delta and none of its meaning."""
 
+import shutil
+
 import numpy as np
 import pytest
 from stand_ins import owner, photos
@@ -109,3 +111,31 @@ def test_images_without_classes_cannot_be_evaluated(tmp_path):
     flat = imagefolder.intake(imagefolder.scan(tmp_path / "flat", flat=True)).data
     with pytest.raises(UsageError, match="one folder per class"):
         cells.gather([tmp_path / "flat"], None, False, 0, lambda path: flat)
+
+
+def purified(source, place, **more):
+    return purify.run(PurifySettings(source=source, method="stand_ins.grey", output=place, **more))
+
+
+def test_a_set_that_was_purified_twice_is_named_after_both(tmp_path):
+    owner(tmp_path / "data")
+    shield = protect.run(ProtectSettings(source=tmp_path / "data", method="stand_ins.maps", output=tmp_path / "d.maps"))
+    once = purified(shield, tmp_path / "d.maps.a", name="a")
+    assert cells.role_of(purified(once, tmp_path / "d.maps.a.b", name="b")) == ("purified", "a+b")
+    ceiling = purified(purified(tmp_path / "data", tmp_path / "d.a", name="a"), tmp_path / "d.a.b", name="b")
+    assert cells.role_of(ceiling) == ("ceiling", "a+b")
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_what_a_purified_set_goes_back_to_must_be_there(tmp_path, protected):
+    """Without its parent an attack could not be told from a ceiling."""
+    owner(tmp_path / "data")
+    source = tmp_path / "first"
+    if protected:
+        protect.run(ProtectSettings(source=tmp_path / "data", method="stand_ins.maps", output=source))
+    else:
+        purified(tmp_path / "data", source)
+    last = purified(source, tmp_path / "last")
+    shutil.rmtree(source)
+    with pytest.raises(UsageError, match="not there: whether that was protected is not known"):
+        cells.role_of(last)

@@ -162,3 +162,66 @@ def test_runs_that_differ_in_nothing_but_the_seed_are_alike(known: Facts) -> Non
     )
     assert known.alike("data.emn.jcdp") == ["data.emn.jcdp", "data.emn.jcdp.s1", "data.emn.jcdp.s2"]
     assert known.alike("data.emn") == known.alike("train") == []
+
+
+def again(known: Facts, place: Path, method: str, **how: Any) -> Facts:
+    """With data.emn.jcdp purified once more, in 3 of 5 seconds, and trained on."""
+    folder = synthetic.purified_again(place, "data.emn.jcdp", method, **how)
+    made = manifest.read(folder)
+    run = made.run.model_copy(update={"seconds": 5.0, "measures": {"purifying seconds": 3.0}})
+    kept = known.evaluation.run.measures["training seconds"]
+    chained = [
+        r | {"cell": {"role": "purified", "folder": folder.name, "countermeasure": f"jcdp+{method}"}}
+        for r in known.records
+        if r["cell"]["folder"] == "data.emn.jcdp"
+    ]
+    assert all(r["key"] in kept for r in chained)
+    prior = how.get("prior")
+    return replace(
+        known,
+        records=[*known.records, *chained],
+        folders=known.folders | {folder.name: folder},
+        roles=known.roles | {folder.name: "purified"},
+        made=known.made | {folder.name: made.model_copy(update={"run": run})},
+        priors=known.priors | ({folder.name: manifest.read(prior)} if prior else {}),
+    )
+
+
+def test_a_set_that_was_purified_twice_costs_both(tmp_path: Path, known: Facts) -> None:
+    guided = noted(known, "data.emn.jcdp", perceptual_guide={"name": "lpips-alex", "sha256": "0"})
+    found = spent(again(guided, tmp_path, "jpeg"), "data.emn.jcdp.jpeg")
+    assert (found["prior"], found["raw_images"], found["overlap"]) == ("raw.prior.ckpt", 4000, "disjoint")
+    assert (found["weights"], found["knows"], found["device"]) == (["lpips-alex"], "budget", "cpu")
+    assert found["seconds"] == {
+        "prior": 181.0, "purification": 10.0, "training": 40.0, "total": 231.0, "extra": 191.0,
+    }  # fmt: skip
+
+
+def test_a_prior_that_purified_twice_is_paid_once_and_another_one_too(tmp_path: Path, known: Facts) -> None:
+    same = again(known, tmp_path, "ddpm", needs=("prior",), prior=tmp_path / "raw.prior.ckpt")
+    found = spent(same, "data.emn.jcdp.ddpm")
+    assert (found["raw_images"], found["seconds"]["prior"], found["overlap"]) == (4000, 181.0, "disjoint")
+    other = known.priors["data.emn.jcdp"].model_copy(update={"sha256": "1" * 64, "subject": "more.ckpt"})
+    apart = replace(same, priors=same.priors | {"data.emn.jcdp.ddpm": other})
+    found = spent(apart, "data.emn.jcdp.ddpm")
+    assert (found["prior"], found["raw_images"]) == ("raw.prior.ckpt and more.ckpt", 8000)
+    assert (found["seconds"]["prior"], found["overlap"]) == (362.0, "not known")
+    raw = manifest.Dependency(name="raw", uri="raw", digest={"tree": "7"})
+    one = [m.model_copy(update={"dependencies": [raw]}) for m in (known.priors["data.emn.jcdp"], other)]
+    shared = replace(same, priors=same.priors | {"data.emn.jcdp": one[0], "data.emn.jcdp.ddpm": one[1]})
+    assert spent(shared, "data.emn.jcdp.ddpm")["raw_images"] == 4000  # of the same images
+
+
+def test_a_step_that_is_gone_leaves_the_price_open(tmp_path: Path, known: Facts) -> None:
+    both = again(known, tmp_path, "jpeg")
+    gone = replace(both, made={name: m for name, m in both.made.items() if name != "data.emn.jcdp"})
+    found = spent(gone, "data.emn.jcdp.jpeg")
+    assert (found["raw_images"], found["weights"], found["knows"]) == (None, None, None)
+    assert (found["seconds"]["purification"], found["seconds"]["extra"]) == (None, None)
+    without = replace(both, made={name: m for name, m in both.made.items() if name != "data.emn"})
+    assert spent(without, "data.emn.jcdp.jpeg")["seconds"]["extra"] == 191.0  # the protected set is no step of it
+
+
+def test_the_settings_of_all_steps_are_told(tmp_path: Path, known: Facts) -> None:
+    settings = again(known, tmp_path, "jpeg").settings
+    assert settings["data.emn.jcdp"] == {} and settings["data.emn.jcdp.jpeg"] == {"1 jcdp": {}, "2 jpeg": {}}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import synthetic_evaluation as synthetic
 
-from ue_audit import facts, manifest, report, scores
+from ue_audit import background, facts, manifest, report, scores
 from ue_audit.errors import IntegrityError, UsageError
 from ue_audit.progress import Progress
 from ue_audit.settings import ReportSettings
@@ -175,13 +175,13 @@ def test_a_plan_writes_nothing(evaluation: Path) -> None:
 def test_a_budget_that_the_records_break_is_found(evaluation: Path) -> None:
     known = facts.gather(evaluation)
     made = known.made["data.emn"]
-    assert facts.budget(known.folders["data.emn"], made) == {
+    assert background.budget(known.folders["data.emn"], made) == {
         "norm": "linf", "largest": 8, "limit": pytest.approx(8), "unit": "levels", "kept": True,
     }  # fmt: skip
     tight = made.model_copy(update={"budget": synthetic.BUDGET.model_copy(update={"limit": 7 / 255})})
-    found = facts.budget(known.folders["data.emn"], tight)
+    found = background.budget(known.folders["data.emn"], tight)
     assert found is not None and not found["kept"]
-    assert facts.budget(known.folders["data.jcdp"], known.made["data.jcdp"]) is None
+    assert background.budget(known.folders["data.jcdp"], known.made["data.jcdp"]) is None
 
 
 def test_an_l2_budget_grows_with_the_image(evaluation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,5 +189,5 @@ def test_an_l2_budget_grows_with_the_image(evaluation: Path, monkeypatch: pytest
     lines = [{"l2": 2.0, "width": 64, "height": 64}, {"l2": 1.5, "width": 32, "height": 32}]
     monkeypatch.setattr(manifest, "records", lambda _: lines)
     made = known.made["data.emn"].model_copy(update={"budget": manifest.Budget(norm="l2", limit=1.0)})
-    found = facts.budget(known.folders["data.emn"], made)  # 2.0 is allowed at 64 px, 1.5 at 32 px is not
+    found = background.budget(known.folders["data.emn"], made)  # 2.0 is allowed at 64 px, 1.5 at 32 px is not
     assert found is not None and (found["largest"], found["limit"], found["kept"]) == (1.5, 1.0, False)

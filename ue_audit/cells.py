@@ -44,7 +44,8 @@ class Cell:
 
 
 def role_of(path: Path) -> tuple[str, str | None]:
-    """A folder's role and countermeasure, from its manifest and those of its ancestors."""
+    """A folder's role and countermeasure, from its manifest and those of its ancestors: of a folder that was purified
+    several times, all of it, "jcdp+jpeg". Raises UsageError where a manifest that this is read from is gone."""
     found = manifest.find(path)
     if found is None:
         return "clean", None
@@ -53,9 +54,16 @@ def role_of(path: Path) -> tuple[str, str | None]:
     if found.stage != "purify":
         raise UsageError(f"expected an image folder, found the output of {found.stage}: {path}")
     manifest.refuse_part(path, found)
-    protected = any(m is not None and m.stage == "protect" for _, _, m in manifest.ancestors(path))
-    name = found.settings.get("name") or found.settings.get("method", found.method)
-    return ("purified" if protected else "ceiling"), str(name)
+    above = manifest.ancestors(path)
+    if above and above[-1][0] == "protected" and above[-1][2] is None:
+        raise UsageError(
+            f"{path} goes back to {above[-1][1]}, which is not there: whether that was protected is not known",
+            hint="put it back, or purify the set that you have",
+        )
+    line = [found, *(m for _, _, m in above if m is not None)]
+    protected = any(m.stage == "protect" for m in line)
+    steps = [str(m.settings.get("name") or m.settings.get("method", m.method)) for m in line if m.stage == "purify"]
+    return ("purified" if protected else "ceiling"), "+".join(reversed(steps))
 
 
 def family(folders: list[Path], clean: Path | None) -> list[Path]:

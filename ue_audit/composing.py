@@ -2,7 +2,19 @@
 
 from typing import Any
 
-from ue_audit import __version__, beside, contests, facts, findings, honesty, outlay, prices, scores, verdict
+from ue_audit import (
+    __version__,
+    background,
+    beside,
+    contests,
+    facts,
+    findings,
+    honesty,
+    outlay,
+    prices,
+    scores,
+    verdict,
+)
 from ue_audit.contests import READING, Contest, Group
 from ue_audit.digests import portable
 from ue_audit.facts import Facts
@@ -17,7 +29,7 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
     groups = contests.groups(known.records)
     found = contests.gather(groups, known.parents, known.settings)
     head = contests.headline(found)
-    notes = facts.notes(known)
+    notes = background.notes(known)
     setup = _setup(known, groups)
     tried = [(c, [_attack(known, c, *pair, setup["chance"]) for pair in c.ranked]) for c in found]
     priced = [_priced(known, c, attacks) for c, attacks in tried]
@@ -45,12 +57,12 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
         "published": beside.gather(known, groups),
         "curves": [findings.curve(group) for group in groups],
         "per_class": findings.per_class(head) if head else [],
-        "fidelity": facts.fidelity(known),
-        "prior": facts.prior(known),
+        "fidelity": background.fidelity(known),
+        "prior": background.prior(known),
         "sheet": sheet,
         "limits": verdict.limits(head, groups, notes),
         "commands": [*known.commands, _command(settings)],
-        "provenance": facts.provenance(known),
+        "provenance": background.provenance(known),
     }
     rounded: dict[str, Any] = _rounded(report)
     return rounded
@@ -78,13 +90,15 @@ def _setup(known: Facts, groups: list[Group]) -> dict[str, Any]:
 
 
 def _attack(known: Facts, contest: Contest, treated: Group, ceiling: Group | None, chance: float) -> dict[str, Any]:
-    made = known.made.get(treated.folder) if treated.role == "purified" else None
-    guide = facts.guide_of(made) if made else None
+    folder = treated.folder if treated.role == "purified" else None
+    steps = known.purifications(treated.folder) or [] if folder else []
+    guide = next((guide for step in steps if (guide := facts.guide_of(known.made[step]))), None)
     recipe = treated.records[0]["recipe"] if treated.kind == "countermeasure" else {}
+    made = known.settings.get(folder, {}) if folder else {}
     more = {
-        "seconds": known.seconds(treated.folder if made else None, treated.records),
-        "device": known.device(treated.folder),
-        "settings": recipe | (made.config | ({"guide used": guide} if guide else {}) if made else {}),
+        "seconds": known.seconds(folder, treated.records),
+        "device": outlay.devices(known, treated),
+        "settings": recipe | made | ({"guide used": guide} if guide else {}),
     }
     return findings.attack(contest, treated, ceiling, chance) | more
 

@@ -16,6 +16,7 @@ from ue_audit import (
     crew,
     earlier,
     evidence,
+    facts,
     imagefolder,
     lineup,
     manifest,
@@ -31,8 +32,6 @@ from ue_audit.spelling import pasted
 from ue_audit.statement import Manifest, RunDetails, statement
 from ue_audit.tools import Tools, pick_device
 from ue_audit.trainings import Exam, Training, exam_digest
-
-HELD_OUT = ("test", "val", "own")  # what other sets must not be called
 
 
 def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
@@ -130,10 +129,10 @@ def _prepare(settings: EvaluateSettings, array: Any, progress: Progress) -> Exam
     gathered = cells.gather(folders, clean, settings.noise_control, settings.seed, intake)
     family = cells.family(folders, clean)
     paths = {path.name: path for path in family}
-    if len(paths) < len(family) or set(HELD_OUT) & set(paths):
+    if len(paths) < len(family) or set(facts.HELD_OUT) & set(paths):
         found = ", ".join(path.name for path in family)
         raise UsageError(
-            f"expected sets of different names, none of them {', '.join(HELD_OUT)}, found {found}",
+            f"expected sets of different names, none of them {', '.join(facts.HELD_OUT)}, found {found}",
             hint="the report tells sets apart by the names of their folders: rename one",
         )
     size = gathered[0].data.size
@@ -241,7 +240,7 @@ def _parents(exam: Exam) -> Iterator[tuple[str, Path, dict[str, str]]]:
     for name, path in exam.paths.items():
         found = manifest.find(path)
         tree = found.tree if found is not None else manifest.source_digest(imagefolder.scan(path))
-        yield (name if name in HELD_OUT else cells.role_of(path)[0]), path, {"tree": tree}
+        yield (name if name in facts.HELD_OUT else cells.role_of(path)[0]), path, {"tree": tree}
 
 
 def _warnings(settings: EvaluateSettings, exam: Exam) -> list[str]:

@@ -3,12 +3,13 @@
 None is what nobody recorded; 0, or an empty list, is what the attacker does without.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ue_audit import attacker, facts, methods
 from ue_audit.contests import Contest, Group
 from ue_audit.facts import Facts
+from ue_audit.manifest import Manifest
 
 UNTRAINED = ("none", "prior-features")  # guides of JCDP that need no weights beside the prior
 
@@ -20,28 +21,29 @@ def of(known: Facts, contest: Contest, treated: Group) -> dict[str, Any]:
         "weights": _weights(known, treated),
         "knows": _knows(known, treated),
         "seconds": _seconds(known, contest, treated),
-        "device": _devices(known, treated),
+        "device": devices(known, treated),
     }
 
 
-def _devices(known: Facts, treated: Group) -> str:
-    """Where the prior, the purification and the training ran, each device once."""
-    prior = known.priors.get(treated.folder)
-    found = [prior.run.device if prior else "", known.device(treated.folder) if treated.role == "purified" else ""]
+def devices(known: Facts, treated: Group) -> str:
+    """Where the priors, the purifications and the training ran, each device once."""
+    found = [prior.run.device for prior in known.priors_of(treated.folder)]
+    found += [known.made[step].run.device for step in _steps(known, treated) or ()]
     return " and ".join(dict.fromkeys(name for name in [*found, known.evaluation.run.device] if name))
 
 
+def _steps(known: Facts, treated: Group) -> list[str] | None:
+    """The purified folders that lead to the training set, the first one first; None where one is not at hand."""
+    return known.purifications(treated.folder) if treated.role == "purified" else []
+
+
 def _images(known: Facts, treated: Group) -> dict[str, Any]:
-    prior = known.priors.get(treated.folder)
-    raw: int | None = 0
-    if _takes(known, treated, "prior") is None:
-        raw = None
-    elif _takes(known, treated, "prior"):
-        raw = prior.counts.get("images") if prior else None
+    priors = known.priors_of(treated.folder)
+    raw = _raw_images(known, treated)
     own = treated.records[0].get("notes", {}).get("own_images") if treated.takes_own else 0
     start = _start(known, treated)
     return {
-        "prior": prior.subject if prior else None,
+        "prior": " and ".join(prior.subject or "" for prior in priors) or None,
         "raw_images": raw,
         "start": start,
         "own_images": own,
@@ -49,22 +51,43 @@ def _images(known: Facts, treated: Group) -> dict[str, Any]:
     }
 
 
-def _takes(known: Facts, treated: Group, need: str) -> bool | None:
-    """Whether its purifier needs something; None where the manifest of its folder is not at hand."""
-    if treated.role != "purified":
-        return False
-    made = known.made.get(treated.folder)
-    return None if made is None else need in attacker.needs(made)
+def _raw_images(known: Facts, treated: Group) -> int | None:
+    """Of all priors that it takes; priors of the same images take them once."""
+    taking = _taking(known, treated, "prior")
+    if taking is None or any(step not in known.priors for step in taking):
+        return None
+    counts = {_raw_digest(prior): prior.counts.get("images") for prior in known.priors_of(treated.folder)}
+    amounts = list(counts.values())
+    return None if None in amounts else sum(amount for amount in amounts if amount is not None)
+
+
+def _raw_digest(prior: Manifest) -> str:
+    raw = prior.dependency("raw", "source")
+    return next(iter(raw.digest.values()), "") if raw is not None else prior.sha256
+
+
+def _taking(known: Facts, treated: Group, need: str) -> list[str] | None:
+    """The purified folders whose purifier needed something; None where a manifest is not at hand."""
+    steps = _steps(known, treated)
+    return None if steps is None else [step for step in steps if need in attacker.needs(known.made[step])]
 
 
 def _start(known: Facts, treated: Group) -> dict[str, Any] | None:
-    """What the prior was fine-tuned from; its images and time are not in those of the prior."""
-    prior, start = known.priors.get(treated.folder), known.starts.get(treated.folder)
-    name = prior.notes.get("start") if prior else None
-    if not name:
+    """What the priors were fine-tuned from; its images and time are not in those of the priors."""
+    found = {}
+    for step in _steps(known, treated) or ():
+        prior, start = known.priors.get(step), known.starts.get(step)
+        if prior is not None and (name := prior.notes.get("start")):
+            found[name] = (start.counts.get("images"), start.run.seconds) if start else (None, None)
+    if not found:
         return None
-    images, seconds = (start.counts.get("images"), start.run.seconds) if start else (None, None)
-    return {"name": name, "images": images, "seconds": seconds}
+    images, seconds = zip(*found.values(), strict=True)
+    return {"name": " and ".join(found), "images": _sum(images), "seconds": _sum(seconds)}
+
+
+def _sum(amounts: Sequence[Any]) -> Any:
+    """None where one of them is."""
+    return None if None in amounts else sum(amounts)
 
 
 def _overlap(known: Facts, treated: Group, raw: int | None, own: int | None, start: Any) -> str | None:
@@ -87,39 +110,37 @@ def _overlap(known: Facts, treated: Group, raw: int | None, own: int | None, sta
 
 def _weights(known: Facts, treated: Group) -> list[str] | None:
     """Pretrained weights by name: those of an encoder, and those that guide JCDP."""
-    made = known.made.get(treated.folder) if treated.role == "purified" else None
-    if treated.role == "purified" and made is None:
+    steps = _steps(known, treated)
+    if steps is None:
         return None
-    guide = facts.guide_of(made) if made else None
+    guides = [facts.guide_of(known.made[step]) for step in steps]
     encoder = known.evaluation.settings.get("encoder") if "encoder" in treated.records[0].get("needs", ()) else None
     named = [str(encoder).rpartition("/")[2]] if encoder else []
-    return named + ([guide] if guide and guide not in UNTRAINED else [])
+    return list(dict.fromkeys(named + [guide for guide in guides if guide and guide not in UNTRAINED]))
 
 
 def _knows(known: Facts, treated: Group) -> str | None:
-    """What of the protection, of methods.KNOWLEDGE."""
+    """What of the protection, of methods.KNOWLEDGE: the most of what any step knows."""
     trained = str(treated.records[0].get("knows", methods.KNOWLEDGE[0]))
-    if treated.role != "purified":
-        return trained
-    made = known.made.get(treated.folder)
-    return methods.most_known(trained, attacker.knows(made)) if made else None
+    steps = _steps(known, treated)
+    return None if steps is None else methods.most_known(trained, *(attacker.knows(known.made[s]) for s in steps))
 
 
 def _seconds(known: Facts, contest: Contest, treated: Group) -> dict[str, float | None]:
     """By stage, in all, and `extra`: what it takes beside the one training of a victim that anybody needs."""
-    takes_prior, prior = _takes(known, treated, "prior"), known.priors.get(treated.folder)
+    taking, priors = _taking(known, treated, "prior"), known.priors_of(treated.folder)
     purifies, hardened = treated.role == "purified", treated.kind == "countermeasure"
     training = known.training_seconds(treated.records)
+    there = taking is not None and all(step in known.priors for step in taking)
     parts: dict[str, float | None] = {
-        "prior": 0.0 if takes_prior is False else prior.run.seconds if prior else None,
+        "prior": sum(prior.run.seconds for prior in priors) if there else None,
         "purification": known.purifying_seconds(treated.folder) if purifies else 0.0,
         "training": training,
     }
     plain = known.training_seconds(contest.protected.records)
     longer = (max(0.0, training - plain) if training is not None and plain is not None else None) if hardened else 0.0
-    extra = [parts["prior"], parts["purification"], longer]
     return {
         **parts,
         "total": known.seconds(treated.folder if purifies else None, treated.records),
-        "extra": None if None in extra else sum(part for part in extra if part is not None),
+        "extra": _sum([parts["prior"], parts["purification"], longer]),
     }

@@ -1,6 +1,6 @@
 """The tables of a report that are about attackers: prices, what each gives back, how they were set, and the doubt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ue_audit.rendering.figures import ABSENT, UNDEFINED, count, duration, percent, points, ratio
@@ -169,8 +169,17 @@ def countermeasures(report: Report) -> Table:
 def settings(report: Report) -> Table:
     """How each countermeasure was set, strength of the guidance included."""
     found = {attack["countermeasure"]: attack["settings"] for attack in report["countermeasures"] if attack["settings"]}
-    rows = [(str(name), ", ".join(f"{key} {value}" for key, value in of.items())) for name, of in sorted(found.items())]
+    rows = [(str(name), ", ".join(_each(of))) for name, of in sorted(found.items())]
     return Table("settings", "How they were set", ("Countermeasure", "Settings"), rows, figures=False)
+
+
+def _each(settings: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Every setting and its value; those of a link of a chain under the link's name."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _each(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key} {value}"
 
 
 def _on(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> str:
