@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import stand_ins.centroids
+import torch
 from kill import changes, killed
 from test_evaluate import chain, settings  # noqa: F401 (a fixture)
 
@@ -115,7 +117,10 @@ def test_killed_anywhere_while_it_goes_on(chain, clock, no_sync):  # noqa: F811
         assert killed(lambda: evaluate.run(more), k)
         assert records(evaluate.run(more)) == records(whole), f"killed at change {k} of {count}"
         assert manifest.verify(out).problems == []
-        assert manifest.read(out).run.measures == manifest.read(whole).run.measures, f"at {k} of {count}"
+        took, unbroken = (manifest.read(place).run.measures["training seconds"] for place in (out, whole))
+        again = [key for key in unbroken if took[key] != unbroken[key]]  # killed after its state was saved
+        assert took.keys() == unbroken.keys() and len(again) <= 1, f"at {k} of {count}"
+        assert all(took[key] == 2 * unbroken[key] for key in again), f"at {k} of {count}"
 
 
 @pytest.mark.parametrize("count", range(1, 11))
@@ -126,3 +131,45 @@ def test_there_is_a_report_wherever_the_budget_ends(chain, clock, count):  # noq
     found = json.loads((made / "report.json").read_bytes())
     assert found["verdict"]["grade"] is None, "under three seeds"
     assert any("left out" in line for line in found["limits"]) == (count < 10)
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def killed_in(number, asked, monkeypatch):
+    """A sitting that is killed in training `number`, when its first epoch of two was saved."""
+    fit, begun = stand_ins.centroids.fit, []
+
+    def dies(data, config, tools):
+        begun.append(1)
+        for epoch in fit(data, config, tools):
+            if epoch.number == 2 and len(begun) == number:
+                raise KeyboardInterrupt
+            yield epoch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stand_ins.centroids, "fit", dies)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate.run(asked)
+
+
+def test_what_a_killed_training_took_is_part_of_its_time(chain, clock, one_thread, monkeypatch):  # noqa: F811
+    asked = settings(chain, *NAMES, seeds=1)
+    killed_in(1, asked, monkeypatch)
+    assert '"shard"' not in (chain / "data.eval" / manifest.JOURNAL).read_text(), "before the first training ended"
+    clock[0] += 1000.0  # until it is started again
+    found = manifest.read(evaluate.run(asked)).run
+    assert sorted(found.measures["training seconds"].values()) == [10.0] * 4 + [20.0]
+    assert found.seconds == 60.0
+
+
+def test_what_a_killed_training_took_counts_once_against_the_budget(chain, clock, one_thread, monkeypatch):  # noqa: F811
+    """20 s were spent, ten of them in the training that goes on: it fits into 20 s, and another does not."""
+    asked = settings(chain, *NAMES, seeds=1, budget=20.0)
+    killed_in(2, asked, monkeypatch)
+    assert len(manifest.records(evaluate.run(asked))) == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ue_audit.stopwatch import Stopwatch
+from ue_audit.stopwatch import Stopwatch, Timer
 from ue_audit.tools import Tools
 
 
@@ -30,3 +30,17 @@ def test_work_that_fails_has_taken_its_time_and_still_fails(tmp_path: Path) -> N
         time.sleep(0.01)
         raise ValueError("broken")
     assert Stopwatch(Tools(work=tmp_path), "purifying").seconds >= 0.01
+
+
+def test_a_timer_goes_on_from_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [5.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    timer = Timer(tmp_path)
+    tools = Tools(work=tmp_path, saved=timer.keep)
+    now[0] = 12.0
+    tools.save("model", dict)
+    now[0] = 15.0  # lost: no state was saved after it
+    assert timer.seconds == 10.0
+    again = Timer(tmp_path)
+    now[0] = 16.0
+    assert (again.before, again.seconds, Timer(tmp_path / "another").before) == (7.0, 8.0, 0.0)

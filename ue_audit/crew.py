@@ -5,25 +5,27 @@ training of a small network cannot, and makes a result independent of the number
 training each, as they become free: on a GPU of their own, or with one thread.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any
 
 import torch
 
 from ue_audit import together, trainings
 from ue_audit.progress import SILENT, Progress
+from ue_audit.stopwatch import Timer
 from ue_audit.together import Hand
 from ue_audit.trainings import Bar, Done, Exam, Training
 
 AT_ONCE = 8  # trainings; more would cost memory before they gain time
 
 Train = Callable[[Training], Done]
+Saved = Callable[[], None]
 
 
 def run_all(
@@ -33,15 +35,17 @@ def run_all(
     scratch: Path,
     progress: Progress,
     hands: Sequence[Hand] = (),
+    saved: Saved = lambda: None,
 ) -> Iterator[Done]:
     """Every training as it ends; each is taken from `todo` when its turn comes, so that `todo` may end early.
 
     A failure or an interruption stops the others after their present epoch. `hands` are other processes that train.
+    `saved` is called, by one thread at a time, whenever a training of this process has saved a state.
     """
     bar = Bar(progress, epochs)
     threads, on_cpu = torch.get_num_threads(), exam.device.type == "cpu"
     at_once = min(threads, AT_ONCE) if on_cpu else 1
-    here: Train = partial(_timed, exam=exam, scratch=scratch, bar=bar)
+    here: Train = partial(_timed, exam=exam, scratch=scratch, bar=bar, saved=_one_at_a_time(saved))
     if at_once == 1 and not hands:
         yield from map(here, todo)
         return
@@ -72,7 +76,7 @@ def serve(possible: Iterable[Training], exam: Exam, scratch: Path) -> None:
     known, bar = {training.key: training for training in possible}, Bar(SILENT, 0)
 
     def work(key: str) -> dict[str, Any]:
-        done = _timed(known[key], exam, scratch, bar)
+        done = _timed(known[key], exam, scratch, bar, lambda: None)
         return {"record": done.record, "seconds": done.seconds}
 
     together.serve(work)
@@ -94,7 +98,22 @@ def _elsewhere(training: Training, hand: Hand, bar: Bar) -> Done:
     return Done(training, answer["record"], answer["seconds"])
 
 
-def _timed(training: Training, exam: Exam, scratch: Path, bar: Bar) -> Done:
-    started = time.monotonic()
-    record = trainings.train(training, exam, scratch, bar)
-    return Done(training, record, round(time.monotonic() - started, 1))
+def _one_at_a_time(saved: Saved) -> Saved:
+    lock = Lock()
+
+    def locked() -> None:
+        with lock:
+            saved()
+
+    return locked
+
+
+def _timed(training: Training, exam: Exam, scratch: Path, bar: Bar, saved: Saved) -> Done:
+    timer = Timer(scratch / training.key)
+
+    def keep() -> None:
+        timer.keep()
+        saved()
+
+    record = trainings.train(training, exam, scratch, bar, keep)
+    return Done(training, record, round(timer.seconds, 1))

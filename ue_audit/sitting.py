@@ -8,6 +8,7 @@ from ue_audit import agenda, crew, earlier, facts, manifest, shards, together, t
 from ue_audit.additions import Asking
 from ue_audit.progress import Progress
 from ue_audit.settings import EvaluateSettings
+from ue_audit.stopwatch import Timer
 from ue_audit.tools import Tools
 from ue_audit.trainings import Exam, Training
 
@@ -67,10 +68,8 @@ class Sitting:
         epochs = sum(getattr(t.learner.chosen.config, "epochs", 1) for t in todo.values())
         affordable = takewhile(lambda t: self._fits(t, asked), todo.values())
         together.call()
-        every = crew.run_all(
-            affordable, epochs, self._exam, self._work.scratch, self._progress, together.hands()
-        )
-        for ended in every:
+        work, hands = self._work, together.hands()
+        for ended in crew.run_all(affordable, epochs, self._exam, work.scratch, self._progress, hands, work.tick):
             self._keep(asked, ended.training.content, ended.record, ended.seconds)
 
     def _own(self, wanted: set[str]) -> Iterator[tuple[str, dict[str, Any], float]]:
@@ -81,7 +80,8 @@ class Sitting:
                 yield record["content"], record, self.seconds.get(key, 0.0)
 
     def _fits(self, training: Training, asked: list[Training]) -> bool:
-        return agenda.fits(training, asked, self.seconds, self._work.elapsed(), self._settings.budget)
+        begun = Timer(self._work.scratch / training.key).before  # by a sitting that was killed: it counts once
+        return agenda.fits(training, asked, self.seconds, self._work.elapsed() - begun, self._settings.budget)
 
     def _keep(self, asked: list[Training], content: str, record: dict[str, Any], took: float) -> None:
         """One result, for every training that has this content and is not yet recorded."""

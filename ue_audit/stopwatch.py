@@ -1,7 +1,9 @@
-"""The seconds of one kind of work within a stage, kept over its resumptions."""
+"""Seconds of a part of a stage, kept over its resumptions: of one kind of work, or of one training."""
 
 import time
+from pathlib import Path
 
+from ue_audit.systems import patiently
 from ue_audit.tools import Tools
 
 
@@ -19,3 +21,24 @@ class Stopwatch:
     def __exit__(self, *error: object) -> None:
         self.seconds += time.monotonic() - self._started
         self._tools.save(self._name, lambda: {"seconds": self.seconds})
+
+
+class Timer:
+    """The seconds of the work whose states are saved in `folder`, from its making on, those before a kill included.
+
+    `keep` writes them down, and is called when a state is saved: they are as old as what a resumption begins with.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._place = folder / "seconds"
+        self.before = float(self._place.read_text()) if self._place.exists() else 0.0
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self._started
+
+    def keep(self) -> None:
+        draft = self._place.with_suffix(".tmp")
+        draft.write_text(repr(self.seconds))
+        patiently(lambda: draft.replace(self._place))

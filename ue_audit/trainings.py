@@ -111,11 +111,14 @@ class Bar:
             self._progress.advance(count, accuracy=accuracy)
 
 
-def train(training: Training, exam: Exam, scratch: Path, bar: Bar) -> dict[str, Any]:
-    """Fit, test after every epoch, and sum up. What was measured so far outlives a kill beside the learner's state."""
-    cell = training.cell
-    tools = Tools(device=exam.device, seed=training.seed, work=scratch / training.key, weights=exam.weights)
-    saved = tools.restore("curve") or {"curve": [], "per_class": {}}
+def train(
+    training: Training, exam: Exam, scratch: Path, bar: Bar, saved: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Fit, test after every epoch, and sum up. What was measured so far outlives a kill beside the learner's state;
+    `saved` is called when either has been saved."""
+    cell, work = training.cell, scratch / training.key
+    tools = Tools(device=exam.device, seed=training.seed, work=work, weights=exam.weights, saved=saved)
+    found = tools.restore("curve") or {"curve": [], "per_class": {}}
     data = cell.data.with_beside(exam.cells[0].data, exam.own)
     for epoch in training.learner.chosen.module.fit(data, training.learner.chosen.config, tools):
         if not np.isfinite(epoch.loss):
@@ -123,11 +126,11 @@ def train(training: Training, exam: Exam, scratch: Path, bar: Bar) -> dict[str, 
         right = _right(epoch.predict, exam.test, exam.device)
         val = float(_right(epoch.predict, exam.val, exam.device).mean())
         point = {"epoch": epoch.number, "loss": epoch.loss, "val": val, "test": float(right.mean())}
-        before = [p for p in saved["curve"] if p["epoch"] < epoch.number]
-        saved = {"curve": [*before, point], "per_class": _per_class(right, exam.test)}
-        tools.save("curve", lambda saved=saved: saved)  # type: ignore[misc]
+        before = [p for p in found["curve"] if p["epoch"] < epoch.number]
+        found = {"curve": [*before, point], "per_class": _per_class(right, exam.test)}
+        tools.save("curve", lambda found=found: found)  # type: ignore[misc]
         bar.epochs(epoch.number - (before[-1]["epoch"] if before else 0), point["test"])
-    return _record(training, exam, saved["curve"], saved["per_class"]) | ({"notes": tools.notes} if tools.notes else {})
+    return _record(training, exam, found["curve"], found["per_class"]) | ({"notes": tools.notes} if tools.notes else {})
 
 
 def _right(predict: Callable[[torch.Tensor], torch.Tensor], data: ImageData, device: torch.device) -> np.ndarray:
