@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_findings import record
 from test_scores import SPREADS, TRUTHS
 
-from ue_audit import additions, contests, scores
+from ue_audit import additions, contests, scores, thresholds
 from ue_audit.additions import Asking
 from ue_audit.trainings import Training
 
@@ -53,7 +53,7 @@ def test_a_verdict_is_open_where_an_interval_holds_a_boundary() -> None:
 
 def test_an_effect_about_the_least_one_is_open_and_what_never_protected_is_not() -> None:
     looks = list(additions.looks(contest(0.85, protected=0.79)))
-    assert [look.of for look in looks] == ["effect", "survival"] and looks[0].holds == (scores.MIN_EFFECT,)
+    assert [look.of for look in looks] == ["effect", "survival"] and looks[0].holds == (thresholds.MIN_EFFECT,)
     assert looks[0].rows == (("clean", "train", "supervised"), ("protected", "d.emn", "supervised"))
     assert held(contest(0.88, protected=0.87)) == []
 
@@ -201,7 +201,7 @@ def test_that_nothing_had_to_be_added_is_said() -> None:
 
 # -- what looking costs, by simulation ---------------------------------------------------------------------
 
-BOUNDS = [bound for _, bound in scores.GRADES if math.isfinite(bound)]
+BOUNDS = [bound for _, bound in thresholds.GRADES if math.isfinite(bound)]
 AT_A_BOUNDARY = [(v + (1 - b) * (c - v), v, c) for b in BOUNDS for v, c in ((0.25, 0.9), (0.6, 0.85))]
 
 

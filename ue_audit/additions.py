@@ -31,6 +31,7 @@ from ue_audit import contests, scores
 from ue_audit.contests import Contest, Group, Record
 from ue_audit.rendering.figures import interval, points, ratio
 from ue_audit.scores import Estimate
+from ue_audit.thresholds import MIN_EFFECT, MIN_SEEDS
 
 if TYPE_CHECKING:
     from ue_audit.trainings import Training
@@ -56,12 +57,12 @@ def looks(contest: Contest) -> Iterator[Look]:
     """What is open of a contest."""
     arms = [contest.clean, contest.protected]
     taken = scores.effect(arms[0].arm(), arms[1].arm(), LEVEL)
-    if contest.noise is None or contest.seeds < scores.MIN_SEEDS or taken.low is None or taken.high is None:
+    if contest.noise is None or contest.seeds < MIN_SEEDS or taken.low is None or taken.high is None:
         return
-    if taken.high < scores.MIN_EFFECT:  # it never protected, whatever survives
+    if taken.high < MIN_EFFECT:  # it never protected, whatever survives
         return
-    if taken.low < scores.MIN_EFFECT:
-        yield _look(contest, "effect", taken, (scores.MIN_EFFECT,), arms)
+    if taken.low < MIN_EFFECT:
+        yield _look(contest, "effect", taken, (MIN_EFFECT,), arms)
     if contest.best is not None:
         arms.append(contest.best[0])
         left = scores.survival(arms[0].arm(), arms[1].arm(), arms[2].arm(), LEVEL)

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ue_audit.digests import to_json
-from ue_audit.findings import BROKEN
 from ue_audit.statement import TYPE, Dependency
+from ue_audit.thresholds import BROKEN
 
 FILE = "report.test-result.json"
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"

@@ -12,7 +12,6 @@ from ue_audit import (
     honesty,
     outlay,
     prices,
-    scores,
     verdict,
 )
 from ue_audit.contests import READING, Contest, Group
@@ -20,6 +19,7 @@ from ue_audit.digests import portable
 from ue_audit.facts import Facts
 from ue_audit.settings import ReportSettings
 from ue_audit.spelling import command, recorded
+from ue_audit.thresholds import MIN_EFFECT
 
 SCHEMA = 1
 
@@ -35,7 +35,7 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
     priced = [_priced(known, c, attacks) for c, attacks in tried]
     headed = next((listed for c, listed in zip(found, priced, strict=True) if c is head), None)
     judged = verdict.judge(head)
-    worth = judged["effect"] is not None and judged["effect"]["value"] >= scores.MIN_EFFECT
+    worth = judged["effect"] is not None and judged["effect"]["value"] >= MIN_EFFECT
     cheapest = prices.cheapest_in_words(headed["attackers"]) if headed and worth else None
     report = {
         "schema": SCHEMA,

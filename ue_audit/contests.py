@@ -12,6 +12,7 @@ from typing import Any
 
 from ue_audit import scores
 from ue_audit.scores import Arm, Estimate
+from ue_audit.thresholds import MIN_EFFECT, UNDEFINED_EFFECT
 
 READING = "last"
 ROLES = ("clean", "noise", "protected", "purified", "ceiling")
@@ -178,7 +179,7 @@ def _ceiling(
 
 def headline(found: Sequence[Contest]) -> Contest | None:
     """The contest that decides: the one the attacker wins by most, on validation images, where there was an effect."""
-    protecting = [c for c in found if c.effect.value >= scores.MIN_EFFECT]
+    protecting = [c for c in found if c.effect.value >= MIN_EFFECT]
     return max(protecting or found, key=_validation_recovery, default=None)
 
 
@@ -187,4 +188,4 @@ def _validation_recovery(contest: Contest) -> float:
         return float("-inf")
     fall = contest.clean.validation - contest.protected.validation
     rise = contest.best[0].validation - contest.protected.validation
-    return rise / fall if fall >= scores.UNDEFINED_EFFECT else 0.0
+    return rise / fall if fall >= UNDEFINED_EFFECT else 0.0

@@ -7,13 +7,13 @@ from typing import Any
 from ue_audit import scores
 from ue_audit.contests import ROLES, Contest, Group
 from ue_audit.scores import Estimate
+from ue_audit.thresholds import BROKEN, MIN_EFFECT, UNDEFINED_EFFECT
 
 READINGS = {
     "last": "last epoch",
     "chosen": "epoch chosen on validation images",
     "peak": "best epoch on the test images",
 }
-BROKEN = 0.5  # a countermeasure that recovers this much counts as a successful attack
 
 
 def estimate(value: Estimate | None) -> dict[str, float | None] | None:
@@ -150,7 +150,7 @@ def _in_recovery(arms: Sequence[scores.Arm], errors: Sequence[float | None]) -> 
 def early_stopping(contest: Contest) -> float | None:
     """The share of C - V that stopping at the epoch chosen on validation images gives back, with no countermeasure."""
     fall = contest.clean.arm().mean - contest.protected.arm().mean
-    if fall < scores.UNDEFINED_EFFECT:
+    if fall < UNDEFINED_EFFECT:
         return None
     return (contest.protected.arm("chosen").mean - contest.protected.arm().mean) / fall
 
@@ -181,7 +181,7 @@ def per_class(contest: Contest) -> list[dict[str, Any]]:
     for name in sorted(contest.clean.records[0]["per_class"]):
         c, v = _class_mean(contest.clean, name), _class_mean(contest.protected, name)
         p = _class_mean(best, name) if best else None
-        known = c is not None and v is not None and p is not None and c - v >= scores.MIN_EFFECT
+        known = c is not None and v is not None and p is not None and c - v >= MIN_EFFECT
         left = 1 - (p - v) / (c - v) if known else None  # type: ignore[operator]
         rows.append({"class": name, "clean": c, "protected": v, "purified": p, "survival": left})
     return sorted(rows, key=lambda row: (row["survival"] is None, row["survival"] or 0.0, row["class"]))

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ue_audit import findings, scores
+from ue_audit import findings
 from ue_audit.contests import Contest, Group
 from ue_audit.rendering.figures import interval, percent, points, ratio
+from ue_audit.thresholds import BROKEN, MIN_EFFECT, MIN_SEEDS, NEAR_FAILS, NEAR_WARNS, NOISE_MARGIN
 
-NEAR_WARNS, NEAR_FAILS = 0.01, 0.05  # share of a set; of CIFAR-10's test images .023 have one in its training images
-NOISE_MARGIN = 0.05  # noise of the same norm may cost this much accuracy before it is called damage
 Check = dict[str, str]
 
 
@@ -67,7 +66,7 @@ def _near(notes: Mapping[str, Any]) -> Check:
         return check(name, "unknown" if missing else "ok", text)
     named = [
         f"{one['count']} of {one['of']} between {pair.replace(' ∩ ', ' and ')} "
-        f"({percent(shares[pair])} %{_such_as(one['examples'])})"
+        f"({percent(shares[pair], (NEAR_WARNS, NEAR_FAILS))} %{_such_as(one['examples'])})"
         for pair, one in sorted(found.items(), key=lambda item: -shares[item[0]])
         if one["count"]
     ]
@@ -124,7 +123,7 @@ def _alike(groups: Sequence[Group]) -> Check:
 def _effect(contest: Contest) -> Check:
     taken = contest.effect
     text = f"Clean minus protected is {points(taken.value)} points {interval(taken, points)}".rstrip()
-    if taken.value < scores.MIN_EFFECT:
+    if taken.value < MIN_EFFECT:
         return check("It protected", "fail", f"{text}; under 10 there is nothing to audit.")
     return check("It protected", "ok", f"{text}.")
 
@@ -142,7 +141,7 @@ def _noise(contest: Contest) -> Check:
 
 def _seeds(contest: Contest, notes: Mapping[str, Any]) -> Check:
     n, name = contest.seeds, {"protected": contest.protected.folder, "learner": contest.protected.learner}
-    state = "ok" if n >= scores.MIN_SEEDS else "fail"
+    state = "ok" if n >= MIN_SEEDS else "fail"
     text = f"{n} training seed{'s' * (n != 1)} for each cell of the verdict; a grade needs 3."
     sets = (notes.get("seeds_added") or {}).get("sets", ())
     added = next((row for row in sets if {key: row[key] for key in name} == name), None)
@@ -167,7 +166,7 @@ def _stopping(contest: Contest) -> list[Check]:
     text = f"Stopping where validation accuracy is best gives back {ratio(share)} without any countermeasure"
     if left is not None and share > 1 - left.value and share > 0:
         return [check("Early stopping", "warn", f"{text}: more than the countermeasures do.")]
-    return [check("Early stopping", "warn" if share >= findings.BROKEN else "ok", f"{text}.")]
+    return [check("Early stopping", "warn" if share >= BROKEN else "ok", f"{text}.")]
 
 
 def _own_images(contest: Contest) -> list[Check]:

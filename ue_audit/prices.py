@@ -12,14 +12,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ue_audit import scores
-from ue_audit.findings import BROKEN
 from ue_audit.rendering.figures import count, duration, interval, ratio, share
+from ue_audit.thresholds import BROKEN, FAINT, MIN_EFFECT
 
 Attacker = Mapping[str, Any]
 RESULT = ("countermeasure", "folder", "learner", "counts", "chosen", "undoes", "recovery", "ceiling_recovery")
 NOTHING = "no images of its own"
-FAINT = 0.05  # without an interval, less than this is nothing
 
 
 def listing(protected: str, victim: str, effect: float, attackers: Iterable[Attacker]) -> dict[str, Any]:
@@ -79,7 +77,7 @@ def cheapest_in_words(attackers: Sequence[Attacker]) -> str | None:
 
 def sentence(attackers: Sequence[Attacker], effect: float) -> str:
     """What an owner reads off: the cheapest that the strongest is not clearly above, and what more would cost."""
-    if effect < scores.MIN_EFFECT:
+    if effect < MIN_EFFECT:
         return "The protection takes less than 10 points, so there is nothing to buy back."
     found = [a for a in _counting(attackers) if a["recovery"] is not None]
     if not found:

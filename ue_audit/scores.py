@@ -23,11 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from ue_audit.rendering.figures import points
+from ue_audit.thresholds import GRADES, MIN_EFFECT, MIN_SEEDS, UNDEFINED_EFFECT
+
 LEVEL = 0.95
-GRADES = (("A", 0.8), ("B", 0.6), ("C", 0.4), ("D", 0.2), ("F", -math.inf))
-MIN_EFFECT = 0.10  # C - V below this: it never protected
-MIN_SEEDS = 3
-UNDEFINED_EFFECT = 0.05  # C - V below this: there is nothing a countermeasure could recover
 CAUTION = 2  # weight of the seeds' variance in Welch's formula: 1 covers 91.7 % at the worst, 2 covers 93.1 %
 
 
@@ -192,8 +191,7 @@ def grade(
     """
     reasons = []
     if taken.value < MIN_EFFECT:
-        points = f"{100 * taken.value:.1f} points"
-        reasons.append(f"it never protected: clean minus protected is {points}, under 10")
+        reasons.append(f"it never protected: clean minus protected is {points(taken.value)} points, under 10")
     if seeds < MIN_SEEDS:
         reasons.append(f"{seeds} training seed{'s' * (seeds != 1)}, and a grade needs at least {MIN_SEEDS}")
     if not noise_control:

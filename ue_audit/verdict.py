@@ -10,6 +10,7 @@ from typing import Any
 from ue_audit import additions, agenda, findings, methods, scores
 from ue_audit.contests import Contest, Group
 from ue_audit.rendering.figures import count, interval, points, ratio
+from ue_audit.thresholds import BROKEN, HOLDS, MIN_EFFECT
 
 
 def judge(contest: Contest | None) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def judge(contest: Contest | None) -> dict[str, Any]:
 def sentence(contest: Contest) -> str:
     """The verdict in one or two sentences, naming the protected set, the attack and the interval."""
     name, taken, left = contest.protected.folder, contest.effect, contest.survival()
-    if taken.value < scores.MIN_EFFECT:
+    if taken.value < MIN_EFFECT:
         better = f"{points(taken.value)} points {interval(taken, points)}".rstrip()
         return f"{name} never protected: clean images train a model that is better by only {better}."
     takes = f"The protection takes {points(taken.value)} points of accuracy"
@@ -44,11 +45,11 @@ def sentence(contest: Contest) -> str:
     attacker = contest.best[0].attack
     shown = " ".join(filter(None, [ratio(left.value), interval(left, ratio)])) + " of that survives"
     bound = left.value if left.low is None else left.low
-    if bound >= 0.6:
+    if bound >= HOLDS:
         tried = len(contest.attacks)
         all_tried = f"the {tried} countermeasures" if tried > 1 else f"{attacker}, the one countermeasure"
         return f"{takes}; {shown} {all_tried} tried. This is no guarantee."
-    opening = "Broken" if left.value < 0.2 else "Undone for the most part" if left.value < 0.5 else "Weakened"
+    opening = "Broken" if left.value < 0.2 else "Undone for the most part" if left.value < BROKEN else "Weakened"
     return f"{opening} by {attacker}. {takes}; {shown}."
 
 

@@ -1,31 +1,38 @@
 """How numbers are written, the same in all four forms of the report. None reads "not measured"."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from ue_audit.thresholds import BROKEN, GRADES, MIN_EFFECT, NOISE_MARGIN, UNDEFINED_EFFECT
 
 ABSENT = "not measured"
 UNDEFINED = "no effect"  # a ratio of what a protection takes, where it takes nothing
 Write = Callable[[float], str]
 
+RATIOS = tuple(bound for _, bound in GRADES if math.isfinite(bound)) + (BROKEN,)
+FINEST = 8  # decimals, where a bound is that near
+EFFECTS = (UNDEFINED_EFFECT, NOISE_MARGIN, MIN_EFFECT)
 
-def percent(value: float | None) -> str:
+
+def percent(value: float | None, bounds: Sequence[float] = ()) -> str:
     """An accuracy, 0.8512 -> "85.1"; the unit stands in the heading."""
-    return ABSENT if value is None else _signed(100 * value, 1)
+    return ABSENT if value is None else _signed(value, 1, bounds, 100)
 
 
 def points(value: float | None) -> str:
-    """A difference of accuracies in points, 0.123 -> "12.3"."""
-    return percent(value)
+    """A difference of accuracies in points, 0.123 -> "12.3"; 0.0996, which is not 10, -> "9.96"."""
+    return percent(value, EFFECTS)
 
 
 def ratio(value: float | None) -> str:
-    """A recovery or survival, 0.0712 -> "0.07"."""
-    return ABSENT if value is None else _signed(value, 2)
+    """A recovery or survival, 0.0712 -> "0.07"; 0.1996, which is an F and no D, -> "0.1996"."""
+    return ABSENT if value is None else _signed(value, 2, RATIOS)
 
 
 def share(value: float | None) -> str:
     """A recovery for people, 0.9712 -> "97 %"."""
-    return ABSENT if value is None else f"{_signed(100 * value, 0)} %"
+    return ABSENT if value is None else f"{_signed(value, 0, RATIOS, 100)} %"
 
 
 def survival(verdict: Mapping[str, Any]) -> str:
@@ -74,9 +81,13 @@ def listed(values: Sequence[float], write: Write) -> str:
     return ", ".join(write(value) for value in values)
 
 
-def _signed(value: float, digits: int) -> str:
-    """Fixed decimals with a true minus sign, and no minus zero."""
-    text = f"{value:.{digits}f}"
+def _signed(value: float, digits: int, bounds: Sequence[float] = (), scale: int = 1) -> str:
+    """Fixed decimals with a true minus sign, and no minus zero; more decimals where fewer would round the value over
+    one of the `bounds` that something is decided by."""
+    written = (f"{scale * value:.{places}f}" for places in range(digits, FINEST))
+    sides = [value >= bound for bound in bounds]
+    usual = f"{scale * value:.{digits}f}"
+    text = next((text for text in written if [float(text) >= scale * bound for bound in bounds] == sides), usual)
     if float(text) == 0:
         return text.removeprefix("-")
     return text.replace("-", "−")
