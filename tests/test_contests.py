@@ -4,7 +4,7 @@ import pytest
 import synthetic_evaluation as synthetic
 from test_findings import arms, only, record
 
-from ue_audit import contests, findings
+from ue_audit import contests, findings, names
 
 
 def test_variants_of_a_countermeasure_find_their_own_ceilings() -> None:
@@ -128,6 +128,13 @@ def test_own_images_count_only_above_what_they_give_alone() -> None:
         contest = only(victims(arms(weak, *own, record("clean", "train", None, alone, **ALONE))))
         assert contest.alone is not None and contest.alone.learner == "own_only"
         assert contest.best is not None and contest.best[0].attack == best
+
+
+def test_a_noise_control_belongs_to_the_set_that_it_is_named_after() -> None:
+    """One set's name may begin with another's."""
+    more = [record("noise", "d.emn 2" + names.NOISE, None, 0.5), record("protected", "d.emn 2", None, 0.4)]
+    noise = {c.protected.folder: c.noise for c in contests.gather(contests.groups(arms(*more)[::-1]), {})}
+    assert {name: g and g.folder for name, g in noise.items()} == {n: n + names.NOISE for n in ("d.emn", "d.emn 2")}
 
 
 def test_two_victims_have_a_contest_each() -> None:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import stand_ins.centroids
 import torch
 from stand_ins import owner
 
@@ -121,8 +122,20 @@ def test_without_validation_images_the_test_set_is_split_and_said_so(chain, tmp_
 
 
 def test_what_is_missing_is_a_warning(chain):
-    warnings = manifest.read(evaluate.run(settings(chain, "data.maps", noise_control=False))).warnings
-    assert len(warnings) == 4  # noise, purified, ceiling, and fewer than three seeds
+    def missing(*names, **more):
+        out = evaluate.run(settings(chain, *names, noise_control=False, output=chain / f"{len(names)}.eval", **more))
+        return [text.partition(":")[0] for text in manifest.read(out).warnings]
+
+    few = "2 seed(s)"
+    none, alone = "no noise control", "no purified set and no learner that hardens another"
+    assert missing("data.maps") == [none, alone, few]
+    assert missing("data.maps", "data.maps.grey") == [none, "no ceiling", few]
+    assert missing("data.maps", "data.maps.grey", "data.grey") == [none, few]
+
+
+def test_a_learner_that_hardens_another_is_an_attacker(chain, monkeypatch):
+    monkeypatch.setattr(stand_ins.centroids, "counters", lambda config: "supervised", raising=False)
+    assert not any("attacker" in text for text in manifest.read(evaluate.run(settings(chain, "data.maps"))).warnings)
 
 
 def test_leaks_are_counted(chain):

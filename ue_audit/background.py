@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from ue_audit import facts, manifest
+from ue_audit import facts, manifest, methods
 from ue_audit.facts import Facts
 from ue_audit.manifest import Manifest
 
@@ -16,11 +16,13 @@ DIGITS = 12  # of a digest, where it is shown
 def notes(known: Facts) -> dict[str, Any]:
     """The evaluation's notes and what the checks ask for beside them."""
     guides = [guide for m in known.made.values() if (guide := facts.guide_of(m))]
+    attacks = [m for name, m in known.made.items() if known.roles[name] == "purified"]
     return {
         **known.evaluation.notes,
         "budgets": {name: found for name, m in known.made.items() if (found := budget(known.folders[name], m))},
         "guide": next((name for name in guides if name != "none"), None),
         "replaced": list(known.replaced),
+        "purifiers": sorted({method for m in attacks for method in methods.behind("purifier", m.method)}),
     }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from ue_audit import manifest
 from ue_audit.errors import UsageError
 from ue_audit.imagefolder import ImageData
+from ue_audit.names import NOISE
 from ue_audit.tools import substream
 
 
@@ -84,7 +85,7 @@ def family(folders: list[Path], clean: Path | None) -> list[Path]:
 def protected_of(cell: Cell, paths: Mapping[str, Path]) -> str:
     """The name of the protected set that a cell is, was purified from, or has the noise of."""
     if cell.role != "purified":
-        return cell.folder.partition(" (noise")[0] if cell.role == "noise" else cell.folder
+        return cell.folder.removesuffix(NOISE)
     above = manifest.ancestors(paths[cell.folder])
     return next(path.name for _, path, m in above if m is not None and m.stage == "protect")
 
@@ -128,7 +129,7 @@ def noise_control(clean: Cell, protected: Cell, seed: int) -> Cell:
         size = generator.permutation(np.abs(delta).ravel())
         noise = size * generator.choice(np.array([-1, 1], np.int16), size.size)
         pixels[row] = np.clip(clean.data.pixels[row] + noise.reshape(delta.shape), 0, 255)
-    return Cell("noise", f"{protected.folder} (noise of the same norm)", None, clean.data.with_pixels(pixels))
+    return Cell("noise", protected.folder + NOISE, None, clean.data.with_pixels(pixels))
 
 
 def gather(folders: list[Path], clean: Path | None, noise: bool, seed: int, intake: Any) -> list[Cell]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ue_audit import scores
+from ue_audit.names import NOISE
 from ue_audit.scores import Arm, Estimate
 from ue_audit.thresholds import MIN_EFFECT, UNDEFINED_EFFECT
 
@@ -142,7 +143,7 @@ def _contest(
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Contest:
     names = {g.folder for g in peers if g.role == "protected"}
-    noise = next((g for g in peers if g.role == "noise" and g.folder.startswith(f"{protected.folder} ")), None)
+    noise = next((g for g in peers if g.role == "noise" and g.folder == protected.folder + NOISE), None)
 
     def attacks(g: Group) -> bool:
         if g.role == "protected":

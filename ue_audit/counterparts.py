@@ -7,6 +7,8 @@ settings are paired first, then those of equal folder names, then the last two.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ue_audit.names import NOISE
+
 Report = Mapping[str, Any]
 
 
@@ -31,12 +33,10 @@ def cells(report: Report, learners: bool) -> Iterator[Item]:
     """The measured training sets, named with their learners where asked."""
     recipes = {learner["name"]: learner["recipe"] for learner in report["setup"]["learners"]}
     protected = {(row["folder"], row["learner"]): row["protected"] for row in report["countermeasures"]}
-    sets = [cell["folder"] for cell in report["cells"] if cell["role"] == "protected"]
     for cell in (cell for cell in report["cells"] if cell["accuracy"] is not None):
         role, folder, learner = cell["role"], cell["folder"], cell["learner"]
-        source = folder if role == "protected" else protected.get((folder, learner), "")
-        if role == "noise":
-            source = next((name for name in sets if folder.startswith(f"{name} ")), folder)
+        own = role in ("protected", "noise")
+        source = folder.removesuffix(NOISE) if own else protected.get((folder, learner), "")
         made = {"protection": _made(report, source), "countermeasure": _made(report, folder)}
         if role not in ("purified", "ceiling"):
             del made["countermeasure"]

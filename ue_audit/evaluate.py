@@ -245,12 +245,14 @@ def _parents(exam: Exam) -> Iterator[tuple[str, Path, dict[str, str]]]:
 
 def _warnings(settings: EvaluateSettings, exam: Exam) -> list[str]:
     roles = {cell.role for cell in exam.cells}
+    hardened = any(learner.kind == "countermeasure" for learner in exam.learners)
     missing = {
         "protected": "no protected set: there is nothing to audit",
         "noise": "no noise control: the report will give no grade",
-        "purified": "no purified set: no attacker was tried",
+        "purified": "no purified set and no learner that hardens another: no attacker was tried",
         "ceiling": "no ceiling: purify the clean images too, so that lost image quality is not taken for protection",
     }
+    roles |= ({"purified"} if hardened else set()) | (set() if "purified" in roles else {"ceiling"})
     more = ", and adds seeds from there" if settings.max_seeds is not None else ""
     few = [f"{settings.seeds} seed(s): the report grades from 3{more}"] if settings.seeds < 3 else []
     return [text for role, text in missing.items() if role not in roles] + few

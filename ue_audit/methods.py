@@ -99,6 +99,18 @@ def links(kind: str, name: str) -> dict[str, str]:
     return found
 
 
+def behind(kind: str, name: str) -> set[str]:
+    """The methods behind the name of a method, a preset or a chain; a name that nothing is known of stays as it is."""
+    found = set()
+    for link in name.split("+"):
+        try:
+            method, _ = choose(kind, link)
+        except UsageError:
+            method = link
+        found |= behind(kind, method) if "+" in method else {method}
+    return found
+
+
 class Chosen(NamedTuple):
     """A method ready to run: its name, its module, its resolved configuration and where each value came from."""
 

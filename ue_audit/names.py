@@ -10,6 +10,7 @@ FORBIDDEN = '<>:"|?*'  # in names on Windows; "a:b" would be a second stream of 
 DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?$", re.IGNORECASE)
 
 LITTER = {".ds_store", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini"}
+NOISE = " (noise of the same norm)"  # after the name of a protected set: its noise control, which has no folder
 
 
 def is_litter(name: str) -> bool:

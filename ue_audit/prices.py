@@ -81,7 +81,8 @@ def sentence(attackers: Sequence[Attacker], effect: float) -> str:
         return "The protection takes less than 10 points, so there is nothing to buy back."
     found = [a for a in _counting(attackers) if a["recovery"] is not None]
     if not found:
-        return "No attacker was measured."
+        beaten = "Nothing that was tried gives more than the attacker's own images do alone."
+        return beaten if attackers else "No attacker was measured."
     best = max(found, key=_value)
     told = [a for a in found if _told(a)]
     if not told:

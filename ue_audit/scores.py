@@ -183,11 +183,12 @@ def remaining_gap(clean: float, ceiling: float, treated: float) -> tuple[float, 
 
 
 def grade(
-    left: Estimate | None, taken: Estimate, seeds: int, noise_control: bool
+    left: Estimate | None, taken: Estimate, seeds: int, noise_control: bool, tried: bool = False
 ) -> tuple[str | None, tuple[str, ...]]:
     """The letter for the lower end of survival, or None and every reason why there is none.
 
-    `left` is the survival, `taken` the effect C - V, `seeds` the fewest of the arms that enter the survival.
+    `left` is the survival, `taken` the effect C - V, `seeds` the fewest of the arms that enter the survival. Without a
+    survival, `tried` says whether a countermeasure was measured, though none that counts.
     """
     reasons = []
     if taken.value < MIN_EFFECT:
@@ -197,7 +198,8 @@ def grade(
     if not noise_control:
         reasons.append("no noise control: damage by the noise itself cannot be told from protection")
     if left is None and taken.value >= MIN_EFFECT:
-        reasons.append("no countermeasure was measured")
+        beaten = "no countermeasure gives more than the attacker's own images do alone"
+        reasons.append(beaten if tried else "no countermeasure was measured")
     elif left is not None and left.low is None and not reasons:
         reasons.append("the seeds scatter too much for an interval of the survival")
     if reasons or left is None or left.low is None:

@@ -22,7 +22,7 @@ def judge(contest: Contest | None) -> dict[str, Any]:
             "survival": None, "effect": None, "chosen": None,
         }  # fmt: skip
     left, taken = contest.survival(), contest.effect
-    letter, reasons = scores.grade(left, taken, contest.seeds, contest.noise is not None)
+    letter, reasons = scores.grade(left, taken, contest.seeds, contest.noise is not None, bool(contest.attacks))
     return {
         "sentence": sentence(contest),
         "grade": letter,
@@ -40,8 +40,11 @@ def sentence(contest: Contest) -> str:
         better = f"{points(taken.value)} points {interval(taken, points)}".rstrip()
         return f"{name} never protected: clean images train a model that is better by only {better}."
     takes = f"The protection takes {points(taken.value)} points of accuracy"
-    if contest.best is None or left is None:
+    if not contest.attacks:
         return f"{takes}; no attacker was tried, so what survives of it is not known."
+    if contest.best is None or left is None:
+        attacks = _listed(sorted({group.attack for group, _ in contest.attacks}))
+        return f"{takes}; with {attacks} it gave an attacker no more than their own images do alone, so none counts."
     attacker = contest.best[0].attack
     shown = " ".join(filter(None, [ratio(left.value), interval(left, ratio)])) + " of that survives"
     bound = left.value if left.low is None else left.low
@@ -66,7 +69,7 @@ def _chosen(contest: Contest) -> dict[str, Any] | None:
 def limits(contest: Contest | None, groups: Sequence[Group], notes: Mapping[str, Any]) -> list[str]:
     """What was not tested, so that nobody takes survival for safety."""
     tried = {str(g.countermeasure) for g in groups if g.role == "purified"}
-    untried = [name for name in methods.names("purifier") if name not in tried]
+    untried = [name for name in methods.names("purifier") if name not in {*tried, *(notes.get("purifiers") or ())}]
     learners = sorted({g.learner for g in groups})
     unlearnt = sorted(set(methods.names("learner")) - {str(g.records[0].get("learner_method")) for g in groups})
     found = [

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ue_audit.names import NOISE
 from ue_audit.rendering.figures import ABSENT, interval
 
 Report = Mapping[str, Any]
@@ -28,11 +29,13 @@ def label(report: Report, cell: Mapping[str, Any]) -> str:
         return "the attacker's own images alone"
     countermeasure, folder = cell["countermeasure"] or "countermeasure", str(cell["folder"])
     several = len({audit["protected"] for audit in report["audits"]}) > 1
+    alone = "protected" if cell["learner_kind"] == "countermeasure" else "protected, no countermeasure"
+    purified = folder if cell["countermeasure"] else f"{folder} + {countermeasure}"
     return {
         "clean": "clean images",
-        "noise": f"clean + noise as in {folder.rpartition(' (')[0]}" if several else "clean + noise of the same norm",
-        "protected": folder if several else "protected, no countermeasure",
-        "purified": folder if several else f"protected + {countermeasure}",
+        "noise": f"clean + noise as in {folder.removesuffix(NOISE)}" if several else "clean + noise of the same norm",
+        "protected": folder if several else alone,
+        "purified": purified if several else f"protected + {countermeasure}",
         "ceiling": f"clean + {countermeasure} (ceiling)",
     }[cell["role"]]
 
