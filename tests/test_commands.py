@@ -28,12 +28,19 @@ def test_report_shows_the_verdict(evaluation: Path, capsys: pytest.CaptureFixtur
     assert f"grade {verdict['grade']}" in out and "next: ue-audit verify --chain" in out
 
 
-@pytest.mark.parametrize(("bound", "code"), [("0.99", 1), ("-5", 0)])
+@pytest.mark.parametrize(("bound", "code"), [("0.99", 1), ("99%", 1), ("0.05", 0)])
 def test_fail_under_is_a_gate(bound: str, code: int, evaluation: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", f"--fail-under={bound}", "--json", "data.eval"]) == code
     document = only_document(capsys.readouterr().out)
     assert document["gate"]["passed"] == (code == 0)
     assert document["gate"]["low"] == document["verdict"]["survival"]["low"]
+
+
+@pytest.mark.parametrize("bound", ["40", "-0.1", "101%", "much"])
+def test_a_gate_is_a_share(bound: str, evaluation: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """40 would be 4000 %, which nothing passes."""
+    assert cli.main(["report", f"--fail-under={bound}", "data.eval"]) == 2
+    assert f"such as 0.4 or 40%, found {bound!r}" in capsys.readouterr().err and not Path("data.report").exists()
 
 
 def test_a_gate_without_an_interval_fails(evaluation: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,13 @@ def test_a_report_and_its_evaluation_are_the_same(audits: tuple[Path, Path], tmp
     assert (found["first"]["name"], found["second"]["name"]) == ("data.report", "data.eval")
 
 
+def test_audits_of_one_name_are_told_apart_by_the_folders_above(audits: tuple[Path, Path], tmp_path: Path) -> None:
+    found, _ = compare.run(CompareSettings(compare=(tmp_path / "one" / "data.eval", audits[1])))
+    assert (found["first"]["name"], found["second"]["name"]) == ("one/data.eval", "two/data.eval")
+    found, _ = compare.run(CompareSettings(compare=(audits[0], audits[0])))
+    assert found["first"]["name"] == found["second"]["name"] == "data.report"
+
+
 def test_nothing_is_written_unless_asked(audits: tuple[Path, Path], tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     compare.run(CompareSettings(compare=audits))

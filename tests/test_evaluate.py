@@ -1,15 +1,16 @@
 """evaluate: cells from lineage, one record per training, resume, honest warnings."""
 
 import json
+import shutil
 
 import pytest
 import stand_ins.centroids
 import torch
 from stand_ins import owner
 
-from ue_audit import evaluate, manifest, protect, purify, trainings
+from ue_audit import evaluate, manifest, protect, purify, report, trainings
 from ue_audit.errors import UsageError
-from ue_audit.settings import EvaluateSettings, ProtectSettings, PurifySettings
+from ue_audit.settings import EvaluateSettings, ProtectSettings, PurifySettings, ReportSettings
 
 
 @pytest.fixture
@@ -131,6 +132,17 @@ def test_what_is_missing_is_a_warning(chain):
     assert missing("data.maps") == [none, alone, few]
     assert missing("data.maps", "data.maps.grey") == [none, "no ceiling", few]
     assert missing("data.maps", "data.maps.grey", "data.grey") == [none, few]
+
+
+def test_classes_without_test_images_are_told_and_counted(chain):
+    """Chance is that of the classes that a network can answer with."""
+    shutil.rmtree(chain / "data" / "test" / "class1")
+    made = manifest.read(evaluate.run(settings(chain, "data.maps")))
+    assert any(text == "no test images of: class1" for text in made.warnings)
+    assert made.notes["classes"] == ["class0", "class1", "class2"]
+    asked = ReportSettings(evaluation=chain / "data.eval", output=chain / "data.report", images=False)
+    setup = json.loads((report.run(asked) / "report.json").read_bytes())["setup"]
+    assert setup["classes"] == 3 and setup["chance"] == pytest.approx(1 / 3, abs=1e-6)
 
 
 def test_a_learner_that_hardens_another_is_an_attacker(chain, monkeypatch):

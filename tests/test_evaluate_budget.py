@@ -46,7 +46,7 @@ def test_it_stops_where_the_next_training_would_pass_the_budget(chain, clock):  
     assert (left["trainings"], left["of"], left["budget"]) == (6, 10, 45.0)
     ceiling = {"role": "ceiling", "folder": "data.grey", "learner": "stand_ins.centroids", "trained": 0, "of": 2}
     assert ceiling in left["cells"]
-    assert any("6 of 10 trainings left out by --budget 45 s" in text for text in manifest.read(out).warnings)
+    assert any("6 of 10 trainings left out: --budget gave them 45 s" in text for text in manifest.read(out).warnings)
 
 
 def test_more_time_goes_on_to_the_unbroken_run(chain, clock):  # noqa: F811
@@ -95,7 +95,7 @@ def test_the_report_lists_what_was_left_out_and_is_made_anew_with_more(chain, cl
         evaluate.run(settings(chain, *NAMES, budget=budget))
         return json.loads((report.run(asked) / "report.json").read_bytes())["limits"]
 
-    assert any(line.startswith("Time: 6 of 10 trainings left out by --budget 45 s") for line in limits(45.0))
+    assert any(line.startswith("Time: 6 of 10 trainings left out: --budget gave them 45 s") for line in limits(45.0))
     assert not any("left out" in line for line in limits(None))
     made = (chain / "data.report" / manifest.MANIFEST).read_bytes()
     report.run(asked)

@@ -79,7 +79,8 @@ def left_out(planned: Sequence["Training"], kept: Iterable[str], budget: float |
 
 def words(found: Mapping[str, Any]) -> str:
     """What `left_out` says, in a sentence or two."""
-    opening = f"{found['trainings']} of {found['of']} trainings left out by --budget {duration(found['budget'])}"
+    given = duration(found["budget"])
+    opening = f"{found['trainings']} of {found['of']} trainings left out: --budget gave them {given}"
     whole = [_named(cell) for cell in found["cells"] if not cell["trained"]]
     fewer = [f"{_named(cell)} ({cell['trained']} of {cell['of']})" for cell in found["cells"] if cell["trained"]]
     parts = [(f"not trained on at all: {_listed(whole)}", whole), (f"with fewer seeds: {_listed(fewer)}", fewer)]

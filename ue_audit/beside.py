@@ -70,7 +70,7 @@ def _name(group: Group, groups: list[Group]) -> str:
 def _images(known: Facts, record: Mapping[str, Any], figures: Published) -> Images:
     """The images as they were trained on. Whether they are JPEG files is read only where it matters."""
     size = known.evaluation.parameters.get("size")
-    found = Images(tuple(sorted(record["per_class"])), size, record["images"], record["n_test"])
+    found = Images(tuple(sorted(known.classes)), size, record["images"], record["n_test"])
     if comparable.recognise(found, figures.datasets) is None:
         return found
     sources = (r["source"] for name, m in known.made.items() if m.stage == "protect" for r in _records(known, name))

@@ -17,6 +17,7 @@ from ue_audit.errors import UsageError
 from ue_audit.options import Given, Modes, modes, settings
 from ue_audit.quantities import parse_share
 from ue_audit.rendering import benched, compared, detected, listing, terminal
+from ue_audit.rendering.figures import decimal
 from ue_audit.rendering.summary import report_panel
 from ue_audit.rendering.text import safe
 from ue_audit.spelling import MODELS, command
@@ -95,17 +96,20 @@ def _report(path: Path) -> Any:
 
 
 def _bound(text: str | None) -> float | None:
-    """The value of --fail-under."""
+    """The value of --fail-under. Raises UsageError for what is no share: 40 is 4000 %."""
     try:
-        return None if text is None else TypeAdapter(float).validate_python(parse_share(text))
+        found = None if text is None else TypeAdapter(float).validate_python(parse_share(text))
     except ValueError as error:
         raise UsageError(f"--fail-under expects a share such as 0.4 or 40%, found {text!r}") from error
+    if found is not None and not 0 <= found <= 1:
+        raise UsageError(f"--fail-under expects a share from 0 to 1, such as 0.4 or 40%, found {text!r}")
+    return found
 
 
 def _gate(path: Path, bound: float) -> dict[str, Any]:
     """The lower end of survival held against --fail-under; not passed if there is no interval."""
     low = (_report(path)["verdict"]["survival"] or {}).get("low")
-    found = "there is no interval" if low is None else f"its lower end is {low:.3f}"
+    found = "there is no interval" if low is None else f"its lower end is {decimal(low, 3, (bound,))}"
     return {"bound": bound, "low": low, "passed": low is not None and low >= bound, "found": found}
 
 

@@ -23,10 +23,20 @@ def run(settings: CompareSettings, progress: Progress = SILENT) -> tuple[dict[st
     Raises UsageError for what is neither a report nor an evaluation, IntegrityError for damage.
     """
     first, second = settings.compare
-    found = differences.compare(content(first), content(second), (first.resolve().name, second.resolve().name))
+    found = differences.compare(content(first), content(second), _names(first.resolve(), second.resolve()))
     if settings.output is not None:
         _write(settings, settings.output, found, progress)
     return found, settings.output
+
+
+def _names(first: Path, second: Path) -> tuple[str, str]:
+    """What two audits are called: their folders' names, after those of the folders above as far as it takes to tell
+    them apart."""
+    for count in range(1, max(len(first.parts), len(second.parts))):
+        names = ["/".join(path.parts[-count:]) for path in (first, second)]
+        if names[0] != names[1]:
+            return names[0], names[1]
+    return first.name, second.name
 
 
 def content(path: Path) -> dict[str, Any]:

@@ -77,8 +77,8 @@ def _setup(known: Facts, groups: list[Group]) -> dict[str, Any]:
     recipes = {g.learner: g.records[0] for g in groups}
     return {
         "images": first["images"],
-        "classes": len(first["per_class"]),
-        "chance": 1 / len(first["per_class"]) if first["per_class"] else None,
+        "classes": len(known.classes),
+        "chance": 1 / len(known.classes),
         "n_test": first["n_test"],
         "n_val": first["n_val"],
         "seeds": min(g.arm().seeds for g in groups),

@@ -6,7 +6,7 @@ Recovery and survival: bounds by squaring and adding (`scores.difference`). Trai
 images, every accuracy equal) differ by 0, without an interval. Exchanging the audits turns every sign round.
 
     schema, generator
-    first, second     {name, title, sentence, grade, chosen (the folder of the attack), images, n_test, seeds}
+    first, second     {name, title, sentence, grade, chosen (the attack), images, n_test, seeds}
     verdict           {survival, effect}, each {first, second, difference}: estimates, or null where one has none
     notes             [{state: same|differs|unknown, text}]: clean images, test images, numbers, learners, versions
     audits            [{name, folders [first, second], effect, survival: {first, second, difference}}], protected sets
@@ -53,7 +53,7 @@ def compare(first: Report, second: Report, names: tuple[str, str]) -> dict[str, 
 def _side(report: Report, name: str) -> dict[str, Any]:
     judged, setup = report["verdict"], report["setup"]
     found = {"name": name, "title": report["title"], "sentence": judged["sentence"], "grade": judged["grade"]}
-    chosen = {"chosen": judged["chosen"] and judged["chosen"]["folder"]}
+    chosen = {"chosen": judged["chosen"] and judged["chosen"]["countermeasure"]}
     return found | chosen | {key: setup[key] for key in ("images", "n_test", "seeds")}
 
 

@@ -226,6 +226,7 @@ def _statement(
         },
         notes=evidence.gather(exam)
         | {"val_from": exam.val_from, "partial": settings.limit is not None}
+        | {"classes": list(exam.cells[0].data.classes)}
         | ({"left_out": left} if left else {})
         | ({"seeds_added": added} if added else {}),
         warnings=[*_warnings(settings, exam), *([agenda.words(left)] if left else [])],
@@ -255,4 +256,13 @@ def _warnings(settings: EvaluateSettings, exam: Exam) -> list[str]:
     roles |= ({"purified"} if hardened else set()) | (set() if "purified" in roles else {"ceiling"})
     more = ", and adds seeds from there" if settings.max_seeds is not None else ""
     few = [f"{settings.seeds} seed(s): the report grades from 3{more}"] if settings.seeds < 3 else []
-    return [text for role, text in missing.items() if role not in roles] + few
+    return [text for role, text in missing.items() if role not in roles] + few + _untested(exam.test)
+
+
+def _untested(test: ImageData) -> list[str]:
+    """Classes that are trained on and have no test image: nobody sees what becomes of them."""
+    assert test.labels is not None
+    there = set(test.labels.tolist())
+    names = [name for number, name in enumerate(test.classes) if number not in there]
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return [f"no test images of: {', '.join(names[:8])}{more}"] if names else []

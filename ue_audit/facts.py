@@ -37,6 +37,11 @@ class Facts:
         return parents(self.folders, self.made)
 
     @property
+    def classes(self) -> list[str]:
+        """Those that were trained on; of an older evaluation those that its test images have."""
+        return list(self.evaluation.notes.get("classes") or sorted(self.records[0]["per_class"]))
+
+    @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """How each folder with a manifest was made: the resolved configuration of its method; of several purifications
         one after the other all of them, each under its number and name."""

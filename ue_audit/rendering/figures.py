@@ -42,8 +42,8 @@ def survival(verdict: Mapping[str, Any]) -> str:
     return ratio(verdict["survival"] and verdict["survival"]["value"])
 
 
-def decimal(value: float | None, digits: int = 1) -> str:
-    return ABSENT if value is None else _signed(value, digits)
+def decimal(value: float | None, digits: int = 1, bounds: Sequence[float] = ()) -> str:
+    return ABSENT if value is None else _signed(value, digits, bounds)
 
 
 def count(value: int | None) -> str:
