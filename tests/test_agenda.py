@@ -74,8 +74,8 @@ def test_what_was_left_out_is_named():
     assert {"role": "clean", "folder": "data", "learner": "supervised", "trained": 2, "of": 3} in found["cells"]
     assert agenda.words(found) == (
         "15 of 21 trainings left out: --budget gave them 1 h 30 min; not trained on at all: data with adversarial, emn "
-        "with adversarial; with fewer seeds: data with supervised (2 of 3), emn (noise) with supervised (1 of 3), emn with "
-        "supervised (1 of 3), jcdp with supervised (1 of 3), emn.jcdp with supervised (1 of 3)"
+        "with adversarial; with fewer seeds: data with supervised (2 of 3), emn (noise) with supervised (1 of 3), emn "
+        "with supervised (1 of 3), jcdp with supervised (1 of 3), emn.jcdp with supervised (1 of 3)"
     )
 
 

@@ -8,8 +8,8 @@ import stand_ins.centroids
 import torch
 from stand_ins import owner
 
-from ue_audit import evaluate, manifest, protect, purify, report, trainings
-from ue_audit.errors import UsageError
+from ue_audit import earlier, evaluate, manifest, protect, purify, report, trainings
+from ue_audit.errors import ResourceError, UsageError
 from ue_audit.settings import EvaluateSettings, ProtectSettings, PurifySettings, ReportSettings
 
 
@@ -193,6 +193,45 @@ def test_equal_trainings_are_taken_over_from_another_evaluation(chain, monkeypat
     assert len(calls) == 10 + 6  # noise, protected, purified
     assert (reused / manifest.RECORDS).read_bytes() == (whole / manifest.RECORDS).read_bytes()
     assert manifest.read(reused).run.measures["training seconds"].keys() == {r["key"] for r in manifest.records(reused)}
+
+
+def test_what_a_learner_needs_is_asked_for_before_anything_is_trained(chain):
+    """They were told by the first training that missed it, hours into an evaluation."""
+    asked = settings(chain, "data.maps", learners=("stand_ins.centroids", "stand_ins.taking"))
+    for call in (evaluate.run, evaluate.plan):
+        with pytest.raises(UsageError, match=r"stand_ins.taking needs clean labelled images .* none were given"):
+            call(asked)
+        with pytest.raises(ResourceError, match="'encoder' are needed"):
+            call(settings(chain, "data.maps", learners=("supervised", "fine_tuning")))
+    assert not (chain / "data.eval").exists()
+
+
+def test_a_dry_run_counts_what_is_there_already(chain, monkeypatch):
+    def count(**more):
+        found = evaluate.plan(settings(chain, *ALL, **more))
+        return found.notes[0], found.shards
+
+    assert count() == ("10 trainings of 5 sets with 2 seeds", 10)
+    train, calls = trainings.train, []
+
+    def dies(training, *others):
+        calls.append(training.key)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return train(training, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainings, "train", dies)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate.run(settings(chain, *ALL))
+    there = len(earlier.recorded(chain / "data.eval"))
+    before = "10 trainings of 5 sets with 2 seeds, {} of them need not be done again"
+    assert 0 < there <= 4 and count() == (before.format(there), 10 - there)
+    assert count(fresh=True)[1] == 10
+    evaluate.run(settings(chain, *ALL))
+    assert count() == (before.format(10), 0)
+    elsewhere = {"output": chain / "other.eval", "reuse": (chain / "data.eval",)}
+    assert count(seeds=3, **elsewhere)[1] == 5
 
 
 def test_equal_trainings_are_done_once(chain, monkeypatch):

@@ -224,6 +224,14 @@ def _made(step: Step) -> manifest.RunDetails | None:
     return found.run if found is not None else None
 
 
+def states(todo: list[Step]) -> list[str]:
+    """The state of each step of an audit; a report has only begun while a step before it has more to do."""
+    found = [state(step) for step in todo]
+    if todo[-1].stage == "report" and found[-1] == "complete" and set(found) != {"complete"}:
+        found[-1] = "begun"
+    return found
+
+
 def state(step: Step) -> str:
     """"complete", "begun" or "to do", judged by what lies at the step's place. An evaluation has only begun while some
     of its trainings were left out, or of other sets, learners or seeds than are asked for now."""

@@ -194,7 +194,8 @@ def _audit(mode: Modes, title: str, asked: audit.AuditSettings, origins: dict[st
     if mode.dry_run:
         if asked.source.clean != folder / "data":  # where built-in images are unpacked, but not now
             chain.check_inputs(steps)
-        states = [{"command": command(*step), "state": chain.state(step)} for step in steps]
+        found = zip(steps, chain.states(steps), strict=True)
+        states = [{"command": command(*step), "state": state} for step, state in found]
         lines = [f"{state['state']:9} {safe(state['command'])}" for state in states]
         screen.result(mode, {"command": title, "steps": states}, "\n".join([*lines, "nothing was written"]))
         return

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ue_audit import agenda, manifest, shards
+from ue_audit import agenda, journal, manifest, shards
 from ue_audit.journal import Record
 from ue_audit.tools import Tools
 from ue_audit.trainings import Training
@@ -19,6 +19,15 @@ def known(evaluations: tuple[Path, ...], wanted: set[str]) -> Iterator[tuple[str
             if content in wanted:
                 wanted.discard(content)
                 yield content, record, took.get(record["key"], 0.0)
+
+
+def recorded(output: Path) -> set[str]:
+    """The keys of the trainings that an evaluation has, sealed or unfinished; nothing is written, no lock is needed."""
+    if (output / manifest.MANIFEST).exists():
+        return {record["key"] for record in manifest.records(output)}
+    place = output / manifest.JOURNAL
+    lines = place.read_bytes().split(b"\n") if place.exists() else []
+    return {line["shard"] for text in lines if (line := journal.parsed(text)) is not None and "shard" in line}
 
 
 def reopen(

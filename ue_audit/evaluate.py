@@ -16,21 +16,21 @@ from ue_audit import (
     crew,
     earlier,
     evidence,
+    examination,
     facts,
     imagefolder,
-    lineup,
     manifest,
     shards,
     sitting,
     trainings,
 )
-from ue_audit.errors import ResourceError, UsageError
+from ue_audit.errors import ResourceError
 from ue_audit.imagefolder import ImageData
 from ue_audit.progress import SILENT, Progress
 from ue_audit.settings import EvaluateSettings, Plan
 from ue_audit.spelling import pasted
 from ue_audit.statement import Manifest, RunDetails, statement
-from ue_audit.tools import Tools, pick_device
+from ue_audit.tools import Tools
 from ue_audit.trainings import Exam, Training, exam_digest
 
 
@@ -42,7 +42,7 @@ def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
     """
     output = settings.place()
     shards.refuse_overlap(output, list(settings.folders))
-    exam = _prepare(settings, imagefolder.spill(settings.cache or output.parent), progress)
+    exam = examination.prepare(settings, imagefolder.spill(settings.cache or output.parent), progress)
     asking = sitting.asking(settings, exam)
     wanted = {training.key for training in asking.possible}
     work = shards.Work.extend(output, _parameters(settings, exam), wanted, fresh=settings.fresh)
@@ -65,14 +65,16 @@ def run(settings: EvaluateSettings, progress: Progress = SILENT) -> Path:
 
 def assist(settings: EvaluateSettings) -> None:
     """Another process of torchrun: train what the leader, which is in `run`, hands out."""
-    exam = _prepare(settings, imagefolder.spill(settings.cache or settings.place().parent), SILENT)
+    exam = examination.prepare(settings, imagefolder.spill(settings.cache or settings.place().parent), SILENT)
     crew.serve(sitting.asking(settings, exam).possible, exam, shards.scratch(settings.place()))
 
 
 def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:
     """What `run` would do: the number of trainings, and their time from one timed epoch; writes nothing."""
-    exam = _prepare(settings, None, progress)
-    todo = list(trainings.enumerate_all(exam, settings.seeds, settings.seed))
+    exam = examination.prepare(settings, None, progress)
+    asked = list(trainings.enumerate_all(exam, settings.seeds, settings.seed))
+    todo = _missing(asked, settings)
+    there = f", {len(asked) - len(todo)} of them need not be done again" if len(todo) < len(asked) else ""
     return Plan(
         stage="evaluate",
         output=str(settings.place()),
@@ -83,11 +85,19 @@ def plan(settings: EvaluateSettings, progress: Progress = SILENT) -> Plan:
         free_bytes=shutil.disk_usage(settings.place().resolve().parent).free,
         seconds_estimate=_estimate(exam, todo),
         notes=(
-            f"{len(todo)} trainings of {len(exam.cells)} sets with {settings.seeds} seeds",
+            f"{len(asked)} trainings of {len(exam.cells)} sets with {settings.seeds} seeds{there}",
             *_counts(todo),
             *_additions(settings),
         ),
     )
+
+
+def _missing(asked: list[Training], settings: EvaluateSettings) -> list[Training]:
+    """Those that are neither recorded here nor in an evaluation to be reused; of equal ones the first."""
+    there = set() if settings.fresh else earlier.recorded(settings.place())
+    known = {t.content for t in asked if t.key in there}
+    known |= {content for content, _, _ in earlier.known(settings.reuse, {t.content for t in asked})}
+    return list({t.content: t for t in reversed(asked) if t.content not in known}.values())[::-1]
 
 
 def _additions(settings: EvaluateSettings) -> tuple[str, ...]:
@@ -101,76 +111,16 @@ def _counts(todo: list[Training]) -> tuple[str, ...]:
 
 
 def _estimate(exam: Exam, todo: list[Training]) -> float:
-    """Seconds of all trainings one after the other: the first epoch of the first learner, timed, and every learner's
+    """Seconds of the trainings one after the other: the first epoch of the first learner, timed, and every learner's
     passes in proportion."""
+    if not todo:
+        return 0.0
     clean, first = exam.cells[0].data, exam.learners[0].chosen
     tools, start = Tools(device=exam.device, weights=exam.weights), time.monotonic()
     epoch = next(iter(first.module.fit(clean.with_beside(clean, exam.own), first.config, tools)))
     spent: float = first.module.passes(first.config, len(clean)) * epoch.number / getattr(first.config, "epochs", 1)
     asked: float = sum(t.learner.chosen.module.passes(t.learner.chosen.config, len(clean)) for t in todo)
     return (time.monotonic() - start) * asked / (spent or 1.0)
-
-
-# -- what to train on and to test on -----------------------------------------------------------------------
-
-
-def _prepare(settings: EvaluateSettings, array: Any, progress: Progress) -> Exam:
-    device = pick_device(settings.device)
-    learners = lineup.gather(settings.learners, settings.layers)
-
-    def intake(path: Path, asked: EvaluateSettings = settings) -> ImageData:
-        root = imagefolder.parts(path).train
-        taken = imagefolder.take_in(root, asked, array=array, progress=progress)
-        manifest.check_taken(root, taken.sources)
-        return taken.data
-
-    clean = imagefolder.parts(settings.clean).train if settings.clean else None
-    folders = [imagefolder.parts(folder).train for folder in settings.folders]
-    gathered = cells.gather(folders, clean, settings.noise_control, settings.seed, intake)
-    family = cells.family(folders, clean)
-    paths = {path.name: path for path in family}
-    if len(paths) < len(family) or set(facts.HELD_OUT) & set(paths):
-        found = ", ".join(path.name for path in family)
-        raise UsageError(
-            f"expected sets of different names, none of them {', '.join(facts.HELD_OUT)}, found {found}",
-            hint="the report tells sets apart by the names of their folders: rename one",
-        )
-    size = gathered[0].data.size
-    whole = settings.model_copy(update={"size": settings.size or size, "limit": None})
-    test_path, val_path = _held_out(settings, paths[gathered[0].folder])
-    test = _with_classes(intake(test_path, whole), gathered[0].data, test_path)
-    paths["test"] = test_path
-    if val_path is not None:
-        val, val_from = _with_classes(intake(val_path, whole), gathered[0].data, val_path), "its own folder"
-        paths["val"] = val_path
-    else:
-        (val, test), val_from = cells.split_by_hash(test), "half of the test images, by the hash of their names"
-    if not len(val) or not len(test):
-        raise UsageError(f"expected validation and test images, found {len(val)} and {len(test)}: {test_path}")
-    own = None
-    if settings.own is not None:
-        own = _with_classes(intake(settings.own, whole), gathered[0].data, settings.own)
-        paths["own"] = imagefolder.parts(settings.own).train
-    return Exam(gathered, learners, val, test, val_from, paths, device, own, settings.encoder, settings.cross)
-
-
-def _held_out(settings: EvaluateSettings, clean: Path) -> tuple[Path, Path | None]:
-    """The test and validation folders: as named, else through the manifests, else beside the clean images."""
-    given = [*settings.folders, clean]
-    beside = imagefolder.parts(clean.parent) if clean.name == "train" else imagefolder.parts(clean)
-    test = settings.test or next((t for f in given if (t := manifest.test_of(f))), None) or beside.test
-    val = settings.val or next((v for f in given if (v := manifest.val_of(f))), None) or beside.val
-    if test is None:
-        raise UsageError("clean test images are needed and were not found", hint="name them: --test data/test")
-    return test, val
-
-
-def _with_classes(data: ImageData, train: ImageData, path: Path) -> ImageData:
-    """`data` with the label numbers of the training classes; UsageError for a class that is never trained."""
-    try:
-        return data.with_classes(train.classes)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error.message}", hint="test images need the class folders of training") from error
 
 
 # -- manifest ----------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ loads a foreign module with the same contract.
 
 A protection also declares `BUDGET` ("linf", "l2", "l0" or "none"). Where its change has no working size, delta also has
 `native(row, x)`, the change of one image x (3,H,W) at its own size. `estimate(data, config, tools)`, in seconds, is
-optional. A learner is a victim, or a countermeasure: then `counters(config)` names the victim that it hardens.
+optional. A learner is a victim, or a countermeasure: then `counters(config)` names the victim that it hardens. One that
+needs weights may have `require(config, tools)`, which raises what is missing before the first training begins.
 
 A purifier may complete its settings: `settle(config, tools) -> config`, before images are read. If what it finds
 depends on the budget of the protection, `tools.eps`, `follows_eps(config)` says so. Purifiers are chained by `+`:

@@ -40,6 +40,11 @@ def passes(config: Config, images: int) -> float:
     return float(config.epochs)
 
 
+def require(config: Config, tools: Tools) -> None:
+    """Raises what loading the encoder raises."""
+    transfer.load(config, tools)
+
+
 def fit(data: Any, config: Config, tools: Tools) -> Iterator[Epoch]:
     """One `Epoch` after each pass over `data`. Raises UsageError without labels, ResourceError without weights."""
     supervised_fit.labels_of(data)

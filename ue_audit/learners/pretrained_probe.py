@@ -46,6 +46,11 @@ def passes(config: Config, images: int) -> float:
     return FORWARD
 
 
+def require(config: Config, tools: Tools) -> None:
+    """Raises what loading the encoder raises."""
+    transfer.load(config, tools)
+
+
 def fit(data: Any, config: Config, tools: Tools) -> Iterator[Epoch]:
     """One `Epoch`. Raises UsageError without labels, ResourceError without weights."""
     y, encoder = supervised_fit.labels_of(data), transfer.load(config, tools)

@@ -16,15 +16,19 @@ def own_of(data: Any, learner: str) -> Any:
     """
     own = data.own
     if own is None or not len(own):
-        raise UsageError(
-            f"{learner} needs clean labelled images of the attacker's own, none were given",
-            hint="name them: --own FOLDER",
-        )
+        raise none_given(learner)
     if own.labels is None or (data.classes and tuple(own.classes) != tuple(data.classes)):
         expected = ", ".join(data.classes) or "by folder"
         found = "no classes" if own.labels is None else ", ".join(own.classes)
         raise UsageError(f"expected own images of the classes {expected}, found {found}")
     return own
+
+
+def none_given(learner: str) -> UsageError:
+    """What is said of a learner that needs them."""
+    return UsageError(
+        f"{learner} needs clean labelled images of the attacker's own, none were given", hint="name them: --own FOLDER"
+    )
 
 
 class Joined:
