@@ -135,3 +135,12 @@ def test_uncertainty_that_was_not_measured_is_none_and_a_learner_does_not_purify
     own = [record(role, folder, None, 0.6, **hard) for role, folder in (("protected", "d.emn"), ("clean", "train"))]
     found = findings.uncertainty(only([*plain, *own]), [])
     assert found is not None and [s["source"] for s in found["sources"]] == ["test", "training"]
+
+
+def test_what_never_protected_is_not_undone() -> None:
+    """Clean minus protected: 9 points are no effect, 10 are."""
+    for clean, undoes in ((0.39, None), (0.4, True)):
+        records = [r for r in arms(record("purified", "d.emn.a", "a", clean)) if r["cell"]["role"] != "clean"]
+        weak = only([*records, *(record("clean", "train", None, clean, seed=seed) for seed in range(3))])
+        found = findings.attack(weak, *weak.attacks[0], chance=0.5)
+        assert found["undoes"] is undoes and found["recovery"]["value"] == pytest.approx(1)

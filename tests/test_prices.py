@@ -144,3 +144,12 @@ def test_the_cheapest_successful_attack_in_words() -> None:
         "grey: gives back 0.60, with no images of its own, in 20 s beside the training on cpu"
     )
     assert prices.cheapest_in_words([weak, attacker("untimed", None, 0.9)]) is None
+
+
+def test_where_there_is_no_effect_nobody_is_on_the_frontier() -> None:
+    """A recovery of 9 points and of 10 are worlds apart: below, there was nothing to give back."""
+    marks = {}
+    for effect in (0.0999, 0.1):
+        listed = prices.listing("d.emn", "supervised", effect, [attacker("grey", 1, 0.97, near(0.97))])
+        marks[effect] = [row["frontier"] for row in listed["attackers"]]
+    assert marks == {0.0999: [False], 0.1: [True]}

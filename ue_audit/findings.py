@@ -84,7 +84,7 @@ def attack(contest: Contest, treated: Group, ceiling: Group | None, chance: floa
         "distortion_cost": gap[0],
         "residual_protection": gap[1],
         "chance_normalised": scores.chance_normalised(arm.mean, clean.mean, chance),
-        "undoes": None if rr is None else rr.value >= BROKEN,
+        "undoes": None if rr is None or contest.effect.value < MIN_EFFECT else rr.value >= BROKEN,
     }
 
 

@@ -22,9 +22,10 @@ NOTHING = "no images of its own"
 
 def listing(protected: str, victim: str, effect: float, attackers: Iterable[Attacker]) -> dict[str, Any]:
     """One price list: the attackers of a protected set under a victim, the cheapest first, and what an owner reads
-    off. `effect` is C - V."""
+    off. `effect` is C - V: where it is none, nothing can be bought back, and nobody is on the frontier."""
     rows = sorted(attackers, key=lambda a: (_time(a), -_value(a), a["countermeasure"], a["folder"]))
-    marked = [{**row, "frontier": mark} for row, mark in zip(rows, frontier(rows), strict=True)]
+    marks = frontier(rows) if effect >= MIN_EFFECT else [False] * len(rows)
+    marked = [{**row, "frontier": mark} for row, mark in zip(rows, marks, strict=True)]
     return {"protected": protected, "victim": victim, "sentence": sentence(rows, effect), "attackers": marked}
 
 
