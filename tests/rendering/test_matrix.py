@@ -71,3 +71,12 @@ def test_an_undefined_recovery_is_left_out(two: dict[str, Any]) -> None:
 def test_trainings_are_told_apart_by_their_sets(two: dict[str, Any]) -> None:
     named = [row[0] for row in markdown_rows(two, "Accuracy by training set")[1:]]
     assert "data.emn" in named and "clean + noise as in data.emn" in named and len(set(named)) == len(named)
+
+
+def test_clean_images_under_several_victims_have_several_accuracies(two: dict[str, Any]) -> None:
+    clean = next(cell for cell in two["cells"] if cell["role"] == "clean")
+    other = clean | {"learner": "simclr", "accuracy": clean["accuracy"] | {"value": 0.5}}
+    hardened = clean | {"learner": "adversarial", "accuracy": clean["accuracy"] | {"value": 0.1}}
+    audits = [*two["audits"], two["audits"][0] | {"learner": "simclr"}]
+    shown = matrix.matrix(two | {"audits": audits, "cells": [*two["cells"], other, hardened]}).rows[-1]
+    assert shown[:2] == ("clean images (ceiling)", f"50.0 to {percent(clean['accuracy']['value'])}")

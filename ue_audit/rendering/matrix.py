@@ -1,6 +1,6 @@
 """Every protected set against every countermeasure in one table: what the verdict is chosen from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ue_audit.rendering.figures import ABSENT, percent, ratio
@@ -25,7 +25,7 @@ def matrix(report: Report) -> Table:
         )
         for protected, victim in rows
     ]
-    shown.append((CEILING, percent(_clean(report)), *(_ceiling(report, column) for column in columns)))
+    shown.append((CEILING, _clean(report), *(_ceiling(report, column) for column in columns)))
     note = (
         "Accuracy in %, and in brackets the recovery: the share of the lost accuracy that is given back. The verdict "
         "on a set is the most that any attacker reaches there, so a column that is missing can make it wrong."
@@ -81,20 +81,25 @@ def _alone(report: Report, protected: str, victim: str) -> float | None:
     )
 
 
-def _clean(report: Report) -> float | None:
+def _clean(report: Report) -> str:
+    """Without any countermeasure: that of the victim, or of all victims."""
     victims = {audit["learner"] for audit in report["audits"]}
-    found = [
+    return _span(
         cell["accuracy"]["value"]
         for cell in report["cells"]
         if cell["role"] == "clean" and cell["learner"] in victims and cell["accuracy"]
-    ]
-    return found[0] if len(found) == 1 else None
+    )
 
 
 def _ceiling(report: Report, countermeasure: str) -> str:
-    """That of the countermeasure, or from the lowest to the highest where it has several."""
+    """That of the countermeasure, or those of several victims or settings."""
     attacks = [a for a in report["countermeasures"] if str(a["countermeasure"]) == countermeasure]
-    found = sorted({a["ceiling"] for a in attacks if a["ceiling"] is not None})
+    return _span(a["ceiling"] for a in attacks if a["ceiling"] is not None)
+
+
+def _span(values: Iterable[float]) -> str:
+    """From the lowest to the highest."""
+    found = sorted(set(values))
     if not found:
         return ABSENT
     return percent(found[0]) if len(found) == 1 else f"{percent(found[0])} to {percent(found[-1])}"
