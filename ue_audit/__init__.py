@@ -21,15 +21,17 @@ The map
     tensors, torchfile, pickles, header   foreign files of weights, read as data before they are loaded
     bench, benches/                 how fast every stage is, beside plain recipes; decides no result
     detect, detection               is a set protected at all? probes without originals or training
-    lineup, cells, trainings, crew  who trains in an evaluation, on what, the trainings, and who does them
+    examination, lineup, cells      what an evaluation trains and tests on, and who trains
+    trainings, crew                 the trainings, and who does them
     agenda, earlier                 which training comes first, where a time budget ends; what is trained already
     additions, sitting              where seeds are added, and why; what one sitting trains
     contests, findings, verdict     who stands against whom, what came of it, and what that means in words
+    thresholds                      every bound that a verdict is decided by
     honesty                         what would make the verdict false, each question answered
     overlaps, lookalikes            what the sets share: exact copies and near ones
     outlay, prices                  what each attacker laid out, and who is worth the price
     published, comparable, beside   published figures, which of them are comparable, and an audit's own beside them
-    facts, evidence, samples        what a report reads: records and lineage, the sets' fidelity, the images shown
+    facts, background, evidence, samples   what a report reads: records and lineage, budgets, fidelity, the images shown
     composing, attestation          what report.json holds; the same as an in-toto test result
     compare, counterparts, differences   two audits side by side
     change, traits, selection       a change in whole levels, what it is like, which images get one
