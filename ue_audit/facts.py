@@ -63,7 +63,7 @@ class Facts:
         """The folders of all purifications that made `folder`, the first one first: it is the last. Empty for a set
         that was not purified; None where the manifest of one is not at hand."""
         found: list[str] = []
-        while self.roles.get(folder) in PURIFIED:
+        while self.roles.get(folder) in PURIFIED and folder not in found:
             if folder not in self.made:
                 return None
             found.insert(0, folder)

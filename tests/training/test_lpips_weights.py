@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -35,6 +36,26 @@ def nowhere(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     return tmp_path
+
+
+@pytest.mark.skipif(os.name != "posix", reason="forks")
+def test_processes_that_convert_at_once_do_not_disturb_each_other(tmp_path):
+    """They shared one draft: who was second found it renamed away."""
+    data, cached = bytes(200_000), tmp_path / "lpips.safetensors"
+    children = []
+    for _ in range(4):
+        if child := os.fork():
+            children.append(child)
+            continue
+        failed = 1
+        try:
+            for _ in range(20):
+                lpips_weights._put(cached, data)
+            failed = 0
+        finally:
+            os._exit(failed)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert cached.read_bytes() == data and list(tmp_path.iterdir()) == [cached]
 
 
 @pytest.mark.parametrize(("net", "file"), [("alex", "alexnet-owt-7be5be79.pth"), ("vgg", "vgg16-397923af.pth")])

