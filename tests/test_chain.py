@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ue_audit import audit, chain, cli, configured, shards
+from ue_audit import audit, chain, cli, configured, shards, standing
 from ue_audit.audit import AuditSettings, Source
 from ue_audit.config import Config, preset_names
 from ue_audit.errors import UsageError
@@ -455,8 +455,8 @@ def test_the_evaluation_has_what_the_other_stages_leave_of_the_budget(
     calls: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """12 stages before it are said to have taken 100 s each."""
-    made = chain._made
-    monkeypatch.setattr(chain, "_made", lambda step: (r := made(step)) and r.model_copy(update={"seconds": 100.0}))
+    made = standing.made
+    monkeypatch.setattr(standing, "made", lambda step: (r := made(step)) and r.model_copy(update={"seconds": 100.0}))
     words = ["run", "quick", "data", "--set", "source.raw=raw", "-o", "out", "--budget", "1h"]
     assert cli.main(words) == 0
     assert [s.budget for stage, s in calls if stage == "evaluate"] == [3600.0 - 1200.0]
@@ -468,8 +468,8 @@ def test_when_the_budget_is_spent_no_stage_before_the_trainings_begins(
     calls: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """100 s each: after 3 of them 250 s are spent; those that are there are passed over, with more time it goes on."""
-    made = chain._made
-    monkeypatch.setattr(chain, "_made", lambda step: (r := made(step)) and r.model_copy(update={"seconds": 100.0}))
+    made = standing.made
+    monkeypatch.setattr(standing, "made", lambda step: (r := made(step)) and r.model_copy(update={"seconds": 100.0}))
     words = ["run", "quick", "data", "--set", "source.raw=raw", "-o", "out", "--budget"]
     assert cli.main([*words, "250s"]) == 5
     assert "ended before the trainings, after 3 of 14 stages" in capsys.readouterr().err
@@ -481,9 +481,9 @@ def test_when_the_budget_is_spent_no_stage_before_the_trainings_begins(
 
 def test_begun_is_told_from_complete(place: Path) -> None:
     step = chain.steps(owned(), Path("out"))[0]
-    assert chain.state(step) == "to do"
+    assert standing.state(step) == "to do"
     shards.Work.open(step.settings.place(), {"stage": "protect"})
-    assert chain.state(step) == "begun"
+    assert standing.state(step) == "begun"
 
 
 def test_a_dry_run_misses_what_the_run_would_miss(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,39 +104,6 @@ def test_curves_hold_mean_and_range_over_seeds() -> None:
     }
 
 
-def test_uncertainty_tells_test_images_training_and_purification_apart() -> None:
-    """V = .3, C = .9, and P = .6, .7 and .8 in three runs, whose spread is .1: an error of .1 / .6 in the recovery."""
-    means = {"": 0.6, ".s1": 0.7, ".s2": 0.8}
-    runs = [record("purified", f"d.emn.jcdp{end}", "jcdp", mean) for end, mean in means.items()]
-    contest = only(arms(*runs))
-    repeats = [g for g, _ in contest.attacks]
-    chosen = contest.best[0] if contest.best else None
-    found = findings.uncertainty(contest, repeats)
-    assert found is not None and chosen is not None and found["folder"] == chosen.folder == "d.emn.jcdp.s2"
-    test, training, purification = found["sources"]
-    assert (test["n"], training["n"], purification["n"]) == (1000, 3, 3)
-    assert [training[key] for key in ("clean", "protected", "treated", "recovery")] == pytest.approx([0] * 4)
-    p = 802 / 1004  # with Agresti's two successes and failures
-    assert test["treated"] == pytest.approx((p * (1 - p) / 1000) ** 0.5)
-    assert purification["treated"] == purification["between_runs"] == pytest.approx(0.1)
-    assert purification["clean"] is purification["protected"] is None
-    assert purification["recovery"] == pytest.approx(0.1 / 0.6)
-
-
-def test_uncertainty_that_was_not_measured_is_none_and_a_learner_does_not_purify() -> None:
-    one = only(arms(record("purified", "d.emn.jcdp", "jcdp", 0.6), seeds=1))
-    found = findings.uncertainty(one, [one.attacks[0][0]])
-    assert found is not None
-    _, training, purification = found["sources"]
-    assert training["treated"] is training["recovery"] is purification["treated"] is purification["recovery"] is None
-    assert findings.uncertainty(only(arms()), []) is None
-    hard = {"learner": "at", "learner_kind": "countermeasure", "learner_method": "at", "counters": "supervised"}
-    plain = [{"learner_method": "supervised"} | r for r in arms()]
-    own = [record(role, folder, None, 0.6, **hard) for role, folder in (("protected", "d.emn"), ("clean", "train"))]
-    found = findings.uncertainty(only([*plain, *own]), [])
-    assert found is not None and [s["source"] for s in found["sources"]] == ["test", "training"]
-
-
 def test_what_never_protected_is_not_undone() -> None:
     """Clean minus protected: 9 points are no effect, 10 are."""
     for clean, undoes in ((0.39, None), (0.4, True)):

@@ -203,26 +203,3 @@ def test_nominal_95_percent_intervals_cover_92_to_98_percent(n: int) -> None:
 def test_intervals_never_cover_too_little_when_the_test_error_is_smaller(n: int, test_set: str) -> None:
     cases = itertools.product((500, 4000), SPREADS, TRUTHS)
     assert min(coverage(n, *case, 2000, test_set) for case in cases) >= 0.92
-
-
-def test_the_spread_of_runs_without_what_their_seeds_explain() -> None:
-    """Means .6 and .8 scatter by sqrt(.02); spread .1 over 4 seeds explains a variance of .0025 in each."""
-    steady = [scores.Arm((m,) * 4, 1000) for m in (0.6, 0.8)]
-    spread, alone = scores.between_runs(steady) or (None, None)
-    assert spread == alone == pytest.approx(0.02**0.5)
-    half = 0.1 * (3 / 4) ** 0.5  # two above, two below: the standard deviation (n - 1) is .1
-    loose = [scores.Arm((m - half, m - half, m + half, m + half), 1000) for m in (0.6, 0.8)]
-    spread, alone = scores.between_runs(loose) or (None, None)
-    assert spread == pytest.approx(0.02**0.5) and alone == pytest.approx((0.02 - 0.0025) ** 0.5)
-    same = [scores.Arm((0.5, 0.7), 1000)] * 2
-    assert scores.between_runs(same) == (0.0, 0.0)
-    assert scores.between_runs(steady[:1]) is None
-    assert scores.between_runs([scores.Arm((0.6,), 9), scores.Arm((0.8,), 9)]) == (pytest.approx(0.02**0.5), None)
-
-
-def test_the_error_of_a_recovery_is_the_spread_of_recoveries_drawn_with_these_errors() -> None:
-    rng, errors = np.random.default_rng(0), (0.004, 0.006, 0.005)
-    c, v, p = (rng.normal(mean, error, 200_000) for mean, error in zip((0.9, 0.3, 0.7), errors, strict=True))
-    drawn = ((p - v) / (c - v)).std()
-    assert scores.recovery_error(0.9, 0.3, 0.7, errors) == pytest.approx(drawn, rel=0.01)
-    assert scores.recovery_error(0.33, 0.3, 0.31, errors) is None

@@ -8,7 +8,7 @@ Five stages chain over image folders; each is one module with `run(settings) -> 
 The map
     settings, tool_settings, quantities, spelling   what each command is asked for, and as words to paste
     cli, options, commands, doctor  the commands; with screen and failures the only place that prints or exits
-    audit, chain, priors            an audit as one file, its stages in order, and the priors that they need
+    audit, chain, priors, standing  an audit as one file, its stages in order, their priors, and how far they are
     protect … report                the stages: open inputs, load a method, compute, measure, write, seal
     ranks, together                 torchrun: which process this is, and what several do of one stage
     sharing, gathering, merge       `purify --shard`: the parts of one set, which belong together, and the whole of them
@@ -33,6 +33,7 @@ The map
     published, comparable, beside   published figures, which of them are comparable, and an audit's own beside them
     facts, background, evidence, samples   what a report reads: records and lineage, budgets, fidelity, the images shown
     composing, attestation          what report.json holds; the same as an in-toto test result
+    uncertainty                     where the doubt comes from: test images, training seeds, purification
     compare, counterparts, differences   two audits side by side
     change, traits, selection       a change in whole levels, what it is like, which images get one
     distances, scores               per-image distances; accuracies, intervals, recovery, survival, grade

@@ -13,10 +13,10 @@ import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ue_audit import manifest, methods, priors, ranks, shards
+from ue_audit import methods, priors, ranks, shards, standing
 from ue_audit.audit import AuditSettings, Evaluation, PriorChoice, Protection, Purifier, Source
 from ue_audit.config import resolve
-from ue_audit.errors import IntegrityError, ResourceError, UsageError
+from ue_audit.errors import ResourceError, UsageError
 from ue_audit.progress import SILENT, Progress, Stage
 from ue_audit.rendering.figures import duration
 from ue_audit.settings import (
@@ -30,7 +30,7 @@ from ue_audit.settings import (
     TrainPriorSettings,
     base_name,
 )
-from ue_audit.spelling import command, recorded
+from ue_audit.spelling import command
 
 AnySettings = (
     ProtectSettings
@@ -189,7 +189,7 @@ def run(todo: list[Step], progress: Progress = SILENT, budget: float | None = No
     for number, step in enumerate(todo):
         if budget is not None and isinstance(step.settings, EvaluateSettings):
             step = step._replace(settings=step.settings.model_copy(update={"budget": max(budget - spent, 0.0)}))
-        before = _made(step)
+        before = standing.made(step)
         if budget is not None and spent >= budget and before is None and step.stage not in ("evaluate", "report"):
             raise ResourceError(
                 f"--budget {duration(budget)} ended before the trainings, after {number} of {len(todo)} stages",
@@ -197,7 +197,7 @@ def run(todo: list[Step], progress: Progress = SILENT, budget: float | None = No
             )
         progress.stage(number, "running")
         path = perform(step, progress)
-        after = _made(step)
+        after = standing.made(step)
         progress.stage(number, "up to date" if before == after else "done")
         spent += after.seconds if after is not None else 0.0
     return path
@@ -213,44 +213,6 @@ def check_inputs(todo: list[Step]) -> None:
     missing = dict.fromkeys(str(path) for path in asked if path is not None and path not in made and not path.exists())
     if missing:
         raise UsageError("folders or files of the audit are missing", details=[f"nothing at {p}" for p in missing])
-
-
-def _made(step: Step) -> manifest.RunDetails | None:
-    """How the sealed output at the step's place was made; None if there is none."""
-    try:
-        found = manifest.find(step.settings.place())
-    except IntegrityError:
-        return None
-    return found.run if found is not None else None
-
-
-def states(todo: list[Step]) -> list[str]:
-    """The state of each step of an audit; a report has only begun while a step before it has more to do."""
-    found = [state(step) for step in todo]
-    if todo[-1].stage == "report" and found[-1] == "complete" and set(found) != {"complete"}:
-        found[-1] = "begun"
-    return found
-
-
-def state(step: Step) -> str:
-    """"complete", "begun" or "to do", judged by what lies at the step's place. An evaluation has only begun while some
-    of its trainings were left out, or of other sets, learners or seeds than are asked for now."""
-    try:
-        found = manifest.find(step.settings.place())
-    except IntegrityError:
-        return "begun"
-    if found is None:
-        return "to do"
-    now = recorded(step.settings)
-    whole = step.stage != "evaluate" or (not found.notes.get("left_out") and _asked(found.settings) == _asked(now))
-    return "complete" if whole else "begun"
-
-
-def _asked(settings: dict[str, Any]) -> dict[str, Any]:
-    """What of an evaluation's settings its number of trainings depends on; folders by their names."""
-    folders = sorted(Path(folder).name for folder in settings.get("folders", ()))
-    counting = ("learners", "seeds", "max_seeds", "cross", "noise_control")
-    return {"folders": folders, **{key: settings.get(key) for key in counting}}
 
 
 def own_folder(audit: AuditSettings) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from pydantic import TypeAdapter
 
-from ue_audit import audit, chain, configured, manifest, methods, ranks, screen, shards
+from ue_audit import audit, chain, configured, manifest, methods, ranks, screen, shards, standing
 from ue_audit import demo as images
 from ue_audit import doctor as examination
 from ue_audit.config import did_you_mean, parse_set
@@ -194,7 +194,7 @@ def _audit(mode: Modes, title: str, asked: audit.AuditSettings, origins: dict[st
     if mode.dry_run:
         if asked.source.clean != folder / "data":  # where built-in images are unpacked, but not now
             chain.check_inputs(steps)
-        found = zip(steps, chain.states(steps), strict=True)
+        found = zip(steps, standing.states(steps), strict=True)
         states = [{"command": command(*step), "state": state} for step, state in found]
         lines = [f"{state['state']:9} {safe(state['command'])}" for state in states]
         screen.result(mode, {"command": title, "steps": states}, "\n".join([*lines, "nothing was written"]))

@@ -12,6 +12,7 @@ from ue_audit import (
     honesty,
     outlay,
     prices,
+    uncertainty,
     verdict,
 )
 from ue_audit.contests import READING, Contest, Group
@@ -51,7 +52,7 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
         "prices": priced,
         "cells": findings.cells(groups, found),
         "countermeasures": [attack for _, attacks in tried for attack in attacks],
-        "uncertainty": findings.uncertainty(head, _repeats(known, head)) if head else None,
+        "uncertainty": uncertainty.sources(head, _repeats(known, head)) if head else None,
         "seeds_added": known.evaluation.notes.get("seeds_added"),
         "readings": findings.readings(head) if head else [],
         "published": beside.gather(known, groups),

@@ -1,6 +1,5 @@
 """What the contests of an evaluation say, as JSON: cells, recoveries, curves, classes. No files, no torch."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,49 +101,6 @@ def readings(contest: Contest) -> list[dict[str, Any]]:
         }
         for name, title in READINGS.items()
     ]
-
-
-def uncertainty(contest: Contest, repeats: Sequence[Group]) -> dict[str, Any] | None:
-    """Where the doubt about the chosen attack comes from: test images, training seeds, and the seed of purification,
-    of which `repeats` are the runs. None where no attack was measured."""
-    if contest.best is None:
-        return None
-    best = contest.best[0]
-    arms = (contest.clean.arm(), contest.protected.arm(), best.arm())
-    sampling = [scores.sampling_error(arm) for arm in arms]
-    spreads = [arm.spread for arm in arms]
-    of_means = [None if arm.spread is None else arm.spread / math.sqrt(arm.seeds) for arm in arms]
-    sources = [
-        _source("test", arms[0].n_test, sampling, _in_recovery(arms, sampling)),
-        _source("training", contest.seeds, spreads, _in_recovery(arms, of_means)),
-    ]
-    if best.role == "purified":
-        between = scores.between_runs([group.arm() for group in repeats])
-        alone = between[1] if between else None
-        sources.append(
-            _source("purification", len(repeats), [None, None, alone], _in_recovery(arms, [0.0, 0.0, alone]))
-            | {"between_runs": between[0] if between else None}
-        )
-    return {
-        "protected": contest.protected.folder,
-        "victim": contest.protected.learner,
-        "countermeasure": best.attack,
-        "folder": best.folder,
-        "sources": sources,
-    }
-
-
-def _source(name: str, n: int, errors: Sequence[float | None], recovery: float | None) -> dict[str, Any]:
-    clean, protected, treated = errors
-    return {"source": name, "n": n, "clean": clean, "protected": protected, "treated": treated, "recovery": recovery}
-
-
-def _in_recovery(arms: Sequence[scores.Arm], errors: Sequence[float | None]) -> float | None:
-    clean, protected, treated = (arm.mean for arm in arms)
-    known = [error for error in errors if error is not None]
-    if len(known) < len(arms):
-        return None
-    return scores.recovery_error(clean, protected, treated, (known[0], known[1], known[2]))
 
 
 def early_stopping(contest: Contest) -> float | None:

@@ -119,36 +119,6 @@ def recovery(clean: Arm, protected: Arm, treated: Arm, level: float = LEVEL) -> 
     return Estimate(value, _finite(low), _finite(high))
 
 
-def sampling_error(arm: Arm) -> float:
-    """The standard error of an accuracy that the test images make: another such test set would differ by that."""
-    return math.sqrt(_sampling(arm))
-
-
-def between_runs(runs: Sequence[Arm]) -> tuple[float, float | None] | None:
-    """The spread of several runs' mean accuracies, and what of it their training seeds do not explain.
-
-    A mean over n seeds of spread s scatters by s / sqrt(n) in any case; that variance is taken off, 0 at the least.
-    None for a single run; the second is None where a run has one seed.
-    """
-    if len(runs) < 2:
-        return None
-    spread = float(np.std([run.mean for run in runs], ddof=1))
-    expected = [run.spread**2 / run.seeds for run in runs if run.spread is not None]
-    if len(expected) < len(runs):
-        return spread, None
-    return spread, math.sqrt(max(0.0, spread**2 - mean(expected)))
-
-
-def recovery_error(clean: float, protected: float, treated: float, errors: tuple[float, float, float]) -> float | None:
-    """The standard error of RR from those of C, V and P, in this order (delta method); None where RR is undefined."""
-    fall = clean - protected
-    if fall < UNDEFINED_EFFECT:
-        return None
-    rr = (treated - protected) / fall
-    of_clean, of_protected, of_treated = errors
-    return math.hypot(rr * of_clean, (1 - rr) * of_protected, of_treated) / fall
-
-
 def survival(clean: Arm, protected: Arm, treated: Arm, level: float = LEVEL) -> Estimate | None:
     """S = 1 - RR; None where RR is."""
     rr = recovery(clean, protected, treated, level)
@@ -254,10 +224,11 @@ def _t(between: Any, sampling: Any, seeds: Any, level: float) -> Any:
 def _variances(arm: Arm) -> tuple[float, float]:
     """Of the mean: over seeds, and over test sets (with Agresti's two successes and two failures)."""
     assert arm.spread is not None
-    return arm.spread**2 / arm.seeds, _sampling(arm)
+    return arm.spread**2 / arm.seeds, sampling(arm)
 
 
-def _sampling(arm: Arm) -> float:
+def sampling(arm: Arm) -> float:
+    """The variance of an accuracy that the test images make."""
     share = (arm.mean * arm.n_test + 2) / (arm.n_test + 4)
     return share * (1 - share) / arm.n_test
 
