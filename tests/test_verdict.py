@@ -8,11 +8,11 @@ from ue_audit import contests, methods, verdict
 
 @pytest.mark.parametrize(
     ("accuracy", "opening", "letter"),
-    [(0.88, "Broken by jcdp", "F"), (0.65, "Undone for the most part by jcdp", "D"), (0.55, "Weakened by jcdp", "C")],
+    [(0.88, "broken by jcdp", "F"), (0.65, "undone for the most part by jcdp", "D"), (0.55, "weakened by jcdp", "C")],
 )
 def test_a_sentence_names_the_attack_the_effect_and_the_interval(accuracy: float, opening: str, letter: str) -> None:
     judged = verdict.judge(only(arms(record("purified", "d.emn.jcdp", "jcdp", accuracy))))
-    assert judged["sentence"].startswith(opening) and "60.0 points" in judged["sentence"]
+    assert judged["sentence"].startswith(f"d.emn is {opening}. It takes") and "60.0 points" in judged["sentence"]
     assert "[" in judged["sentence"] and judged["grade"] == letter
 
 
@@ -48,7 +48,7 @@ def test_limits_name_what_was_not_tried() -> None:
 def test_a_method_that_ran_under_another_name_was_tried() -> None:
     """`jcdp-paper`, a name of one's own, a chain and a set that was purified twice are all jcdp."""
     records = arms(record("purified", "d.emn.x", "own+jpeg", 0.8))
-    tried = {"purifiers": sorted(methods.behind("purifier", "jcdp-paper+median") | {"jpeg", "mylab.blur"})}
+    tried = {"purifiers": [*methods.behind("purifier", "jcdp-paper+median"), "jpeg", "mylab.blur"]}
     limits = verdict.limits(only(records), contests.groups(records), tried)
     text = next(line for line in limits if line.startswith("Countermeasures: "))
     found = set(text.partition("ue-audit has: ")[2].rstrip(".").replace(" and ", ", ").split(", "))

@@ -11,6 +11,7 @@ from ue_audit import (
     findings,
     honesty,
     outlay,
+    plainly,
     prices,
     uncertainty,
     verdict,
@@ -38,11 +39,12 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
     judged = verdict.judge(head)
     worth = judged["effect"] is not None and judged["effect"]["value"] >= MIN_EFFECT
     cheapest = prices.cheapest_in_words(headed["attackers"]) if headed and worth else None
+    plain = plainly.sentences(known, head, found, headed["attackers"] if headed else [], judged["grade"])
     report = {
         "schema": SCHEMA,
         "generator": f"ue-audit {__version__}",
         "title": known.title,
-        "verdict": judged | {"cheapest": cheapest},
+        "verdict": judged | {"cheapest": cheapest, "plain": plain},
         "checks": honesty.checks(head, groups, notes),
         "warnings": _warnings(known),
         "setup": setup,
@@ -62,6 +64,7 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
         "prior": background.prior(known),
         "sheet": sheet,
         "limits": verdict.limits(head, groups, notes),
+        "words": plainly.words(known, found),
         "commands": [*known.commands, _command(settings)],
         "provenance": background.provenance(known),
     }

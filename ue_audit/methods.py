@@ -19,6 +19,9 @@ A purifier may complete its settings: `settle(config, tools) -> config`, before 
 depends on the budget of the protection, `tools.eps`, `follows_eps(config)` says so. Purifiers are chained by `+`:
 `median+jcdp` is a purifier too, with one field of settings for each link.
 
+A purifier, or a learner that hardens another, may say in a phrase what an attacker does with it, for readers who do not
+know the field: `IN_WORDS`, "turns the images grey".
+
 What an attacker knows of the protection is told beside its price. A purifier or learner fitted to a protection
 declares `KNOWS`, one of KNOWLEDGE; without it, one that follows a known eps knows the budget, any other nothing.
 """
@@ -100,18 +103,6 @@ def links(kind: str, name: str) -> dict[str, str]:
     return found
 
 
-def behind(kind: str, name: str) -> set[str]:
-    """The methods behind the name of a method, a preset or a chain; a name that nothing is known of stays as it is."""
-    found = set()
-    for link in name.split("+"):
-        try:
-            method, _ = choose(kind, link)
-        except UsageError:
-            method = link
-        found |= behind(kind, method) if "+" in method else {method}
-    return found
-
-
 class Chosen(NamedTuple):
     """A method ready to run: its name, its module, its resolved configuration and where each value came from."""
 
@@ -134,13 +125,39 @@ def needs(kind: str, name: str) -> set[str]:
     method, _ = choose(kind, name)
     if "+" in method:
         return {need for link in links(kind, method).values() for need in needs(kind, link)}
-    if "." in method:
-        return set(load(kind, method).NEEDS)
-    tree = ast.parse((Path(__file__).parent / KINDS[kind] / f"{method}.py").read_text(encoding="utf-8"))
-    lines = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
-    declared = next(line.value for line in lines if "NEEDS" in ast.unparse(line).partition("=")[0] and line.value)
-    return set(ast.literal_eval(declared))
+    return set(load(kind, method).NEEDS if "." in method else _declared(kind, method, "NEEDS"))
 
+
+def in_words(kind: str, name: str) -> list[str]:
+    """What an attacker does who takes the method, the preset or the chain `name`, a phrase for each method behind it:
+    "turns the images grey". Imports none of them."""
+    usual = "treats the images with" if kind == "purifier" else "trains with"
+    return [
+        _declared(kind, method, "IN_WORDS") or f"{usual} {method}" if method in names(kind) else f"{usual} {method}"
+        for method in behind(kind, name)
+    ]
+
+
+def _declared(kind: str, method: str, constant: str) -> Any:
+    """The value of a constant of a method's module, which is not imported; None where it has no such constant."""
+    tree = ast.parse((Path(__file__).parent / KINDS[kind] / f"{method}.py").read_text(encoding="utf-8"))
+    lines = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None]
+    found = (line.value for line in lines if ast.unparse(line).partition("=")[0].partition(":")[0].strip() == constant)
+    value = next(found, None)
+    return None if value is None else ast.literal_eval(value)
+
+
+def behind(kind: str, name: str) -> list[str]:
+    """The methods behind the name of a method, a preset or a chain, in their order; a name that nothing is known of
+    stays as it is."""
+    found: list[str] = []
+    for link in name.split("+"):
+        try:
+            method, _ = choose(kind, link)
+        except UsageError:
+            method = link
+        found += behind(kind, method) if "+" in method else [method]
+    return found
 
 def limit(module: ModuleType, config: Any) -> float:
     """The limit of a protection's budget: `eps` for linf, `l2` (at 32 px) for l2, `pixels` for l0; 0 for none."""

@@ -5,7 +5,8 @@ nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 %
 
     schema, generator, title
     verdict           sentence; grade (A to F) or null and no_grade (reasons); survival, effect (estimates);
-                      chosen {countermeasure, folder, learner}; cheapest (a successful attack, in words)
+                      chosen {countermeasure, folder, learner}; cheapest (a successful attack, in words); plain (the
+                      same for readers who do not know the field, sentences)
     checks            [{name, state: ok|warn|fail|unknown, text}], the worst first;  warnings of the stages
     setup             images, classes, chance, n_test, n_val, seeds (the fewest of a cell), reading,
                       learners [{name, epochs, recipe}]
@@ -43,6 +44,7 @@ nothing was measured, an *estimate* being {"value", "low", "high"} with its 95 %
     fidelity          [{folder, linf, psnr, ssim, lpips, residual_correlation: {mean, p5, p95}}]
     prior             {name, images, start, seconds, figures, overlap, near: {"test ∩ prior": duplicates}}
     sheet             {file, columns, rows, tile, alt, caption};  limits, commands
+    words             [{word, means}]: the terms of the report, and what is done in each attack
     provenance        [{name, role, parents (names), stage, method, settings (as resolved), seed, digest (12 digits),
                       seconds}]
 """

@@ -31,7 +31,7 @@ class Timer:
 
     def __init__(self, folder: Path) -> None:
         self._place = folder / "seconds"
-        self.before = float(self._place.read_text()) if self._place.exists() else 0.0
+        self.before = float(self._place.read_bytes()) if self._place.exists() else 0.0
         self._started = time.monotonic()
 
     @property
@@ -40,5 +40,5 @@ class Timer:
 
     def keep(self) -> None:
         draft = self._place.with_suffix(".tmp")
-        draft.write_text(repr(self.seconds))
+        draft.write_bytes(repr(self.seconds).encode())
         patiently(lambda: draft.replace(self._place))

@@ -39,21 +39,21 @@ def sentence(contest: Contest) -> str:
     if taken.value < MIN_EFFECT:
         better = f"{points(taken.value)} points {interval(taken, points)}".rstrip()
         return f"{name} never protected: clean images train a model that is better by only {better}."
-    takes = f"The protection takes {points(taken.value)} points of accuracy"
+    takes = f"takes {points(taken.value)} points of accuracy"
     if not contest.attacks:
-        return f"{takes}; no attacker was tried, so what survives of it is not known."
+        return f"{name} {takes}; no attacker was tried, so what survives of it is not known."
     if contest.best is None or left is None:
         attacks = _listed(sorted({group.attack for group, _ in contest.attacks}))
-        return f"{takes}; with {attacks} it gave an attacker no more than their own images do alone, so none counts."
+        return f"{name} {takes}; with {attacks} it gave an attacker no more than their own images do alone."
     attacker = contest.best[0].attack
     shown = " ".join(filter(None, [ratio(left.value), interval(left, ratio)])) + " of that survives"
     bound = left.value if left.low is None else left.low
     if bound >= HOLDS:
         tried = len(contest.attacks)
         all_tried = f"the {tried} countermeasures" if tried > 1 else f"{attacker}, the one countermeasure"
-        return f"{takes}; {shown} {all_tried} tried. This is no guarantee."
-    opening = "Broken" if left.value < 0.2 else "Undone for the most part" if left.value < BROKEN else "Weakened"
-    return f"{opening} by {attacker}. {takes}; {shown}."
+        return f"{name} {takes}; {shown} {all_tried} tried. This is no guarantee."
+    done = "broken" if left.value < 0.2 else "undone for the most part" if left.value < BROKEN else "weakened"
+    return f"{name} is {done} by {attacker}. It {takes}; {shown}."
 
 
 def _chosen(contest: Contest) -> dict[str, Any] | None:

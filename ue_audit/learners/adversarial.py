@@ -22,6 +22,7 @@ from ue_audit.training import pgd, supervised_fit
 from ue_audit.training.supervised_fit import Lot
 
 SOURCE = "Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, arXiv 1706.06083"
+IN_WORDS = "trains so that faint patterns do not pay"
 NEEDS = ("labels",)
 
 

@@ -28,6 +28,7 @@ from ue_audit.training import fit as loop
 from ue_audit.training.joined import own_of
 
 SOURCE = "DFR (Kirichenko et al.), arXiv 2204.02937; on unlearnable examples: Sandoval-Segura et al., arXiv 2305.19254"
+IN_WORDS = "refits the last layer of the network on clean pictures of their own"
 NEEDS = ("labels", "own")
 
 

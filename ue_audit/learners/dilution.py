@@ -22,6 +22,7 @@ from ue_audit.training import supervised_fit
 from ue_audit.training.joined import Joined, own_of
 
 SOURCE = "the baseline of BridgePure (Wang et al.), arXiv 2412.21061"
+IN_WORDS = "mixes in clean pictures of their own"
 NEEDS = ("labels", "own")
 
 

@@ -20,6 +20,7 @@ from ue_audit.training import fit as loop
 from ue_audit.training import supervised_fit, transfer
 
 SOURCE = "the pretrained baseline of BAIT, arXiv 2603.04731, and SSC, arXiv 2605.05224; fine-tuning"
+IN_WORDS = "starts from a network that was trained on many other pictures"
 NEEDS = ("labels", "encoder")
 
 

@@ -28,6 +28,7 @@ from ue_audit.training import encoders, probe, supervised_fit, transfer
 from ue_audit.training.cost import FORWARD
 
 SOURCE = "the pretrained baseline of BAIT, arXiv 2603.04731, and SSC, arXiv 2605.05224; a linear probe"
+IN_WORDS = "takes a network that was trained on many other pictures, and fits only its last layer"
 NEEDS = ("labels", "encoder")
 
 

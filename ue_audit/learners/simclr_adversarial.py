@@ -28,6 +28,7 @@ SOURCE = (
     "Fan et al., AdvCL, arXiv 2111.01124, without pseudo-labels and the high-frequency view; "
     "the maximum: Kim et al., arXiv 2006.07589 (RoCL)"
 )
+IN_WORDS = "trains without labels, and so that faint patterns do not pay"
 NEEDS = ("labels",)
 
 

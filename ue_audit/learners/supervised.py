@@ -31,6 +31,7 @@ SOURCE = (
     "countermeasures: Cutout arXiv 1708.04552, Mixup 1710.09412, CutMix 1905.04899, Fast AutoAugment 1905.00397, COIN "
     "2311.18403"
 )
+IN_WORDS = "alters the images at random while training"
 NEEDS = ("labels",)
 
 

@@ -30,6 +30,7 @@ from ue_audit.training import fit as loop
 from ue_audit.training.supervised_fit import Lot
 
 SOURCE = "Qin et al., Learning the Unlearnable: Adversarial Augmentations (UEraser), arXiv 2303.15127"
+IN_WORDS = "trains on the hardest of several strongly altered copies of each image"
 NEEDS = ("labels",)
 
 ROUGHNESS = (0.3, 0.7)  # of a fractal, uniform

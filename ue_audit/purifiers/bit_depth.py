@@ -16,6 +16,7 @@ from ue_audit import config as base
 from ue_audit.tools import Batch, Tools
 
 SOURCE = "Feature Squeezing (Xu et al.), arXiv 1704.01155, squeezing color bits"
+IN_WORDS = "rounds the colours of the images to a few levels"
 NEEDS = ()
 
 

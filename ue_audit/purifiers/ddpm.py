@@ -26,6 +26,7 @@ from ue_audit.tools import Batch, Tools
 __all__ = ["NEEDS", "SOURCE", "Config", "build", "follows_eps", "passes", "settle"]
 
 SOURCE = "AVATAR (Dolatabadi et al.), arXiv 2303.08500; DiffPure (Nie et al.), arXiv 2205.07460"
+IN_WORDS = "has an image generator, trained on other pictures, repaint the images a little"
 NEEDS = ("prior",)
 
 

@@ -37,6 +37,7 @@ from ue_audit.training.cost import FORWARD
 from ue_audit.training.rows import in_order
 
 SOURCE = "Yu et al., Purify Unlearnable Examples via Rate-Constrained Variational Autoencoders, arXiv 2405.01460"
+IN_WORDS = "squeezes the images through a narrow network that keeps what they show and drops the rest"
 NEEDS = ("labels",)
 SAVE_SECONDS = 60.0
 CODE_BATCH = 128  # images coded together when stage 1 is applied to all

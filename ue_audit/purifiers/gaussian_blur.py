@@ -21,6 +21,7 @@ from ue_audit import config as base
 from ue_audit.tools import Batch, Tools
 
 SOURCE = "the usual baseline; as printed, and its identity: APBench (Qin et al.), arXiv 2308.03258"
+IN_WORDS = "blurs the images a little"
 NEEDS = ()
 REACH = 4.0  # in sigma, beyond which weights (below 4e-4 of the middle one) are left out
 

@@ -19,6 +19,7 @@ from ue_audit import config as base
 from ue_audit.tools import Batch, Tools
 
 SOURCE = "ISS (Liu et al.), arXiv 2301.13838, grayscale; ITU-R BT.601"
+IN_WORDS = "turns the images grey"
 NEEDS = ()
 LUMA = (19595, 38470, 7471)  # 0.299, 0.587, 0.114 in units of 2^-16; they sum to 2^16
 

@@ -19,6 +19,7 @@ from ue_audit import config as base
 from ue_audit.tools import Batch, Tools
 
 SOURCE = "Tukey's median filter; against one-pixel shortcuts: OPS (Wu et al.), arXiv 2205.12141"
+IN_WORDS = "smooths the images with a median filter"
 NEEDS = ()
 
 

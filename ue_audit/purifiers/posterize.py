@@ -19,6 +19,7 @@ from ue_audit import config as base
 from ue_audit.tools import Batch, Tools
 
 SOURCE = "ISS (Liu et al.), arXiv 2301.13838, bit depth reduction"
+IN_WORDS = "cuts the colours of the images down to a few levels"
 NEEDS = ()
 
 

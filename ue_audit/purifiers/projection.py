@@ -29,6 +29,7 @@ from ue_audit.training import minmin
 from ue_audit.training.rows import in_order, labels_of
 
 SOURCE = "Sandoval-Segura et al., What Can We Learn from Unlearnable Datasets?, arXiv 2305.19254, orthogonal projection"
+IN_WORDS = "takes out of the images what a simple classifier tells the classes by"
 NEEDS = ("labels",)
 MILESTONES = (0.5, 0.75)  # of the steps of sgd, after each of which its rate is divided by 10
 USED = 1e-5  # a direction counts if W stretches it by this share of what it stretches most

@@ -21,6 +21,7 @@ from ue_audit.diffusion.noise import Stream
 from ue_audit.tools import Batch, Tools
 
 SOURCE = "ECLIPSE (Wang et al.), arXiv 2406.15093, the noise of its training; JCDP (arXiv 2305.09241), section 4.3"
+IN_WORDS = "adds random noise to the images"
 NEEDS = ()
 
 

@@ -18,6 +18,7 @@ def render(report: Mapping[str, Any], sheet: str | None = None) -> str:
         f"# Audit of {markdown(report['title'])}",
         f"**{markdown(report['verdict']['sentence'])}**",
         *_verdict(report["verdict"]),
+        *_plain(report["verdict"].get("plain")),
         "## Is this verdict sound?",
         _list(f"**{MARKS[c['state']]}** {markdown(c['name'])}: {markdown(c['text'])}" for c in report["checks"]),
         *(["Warnings of the stages:", _list(markdown(w) for w in report["warnings"])] if report["warnings"] else []),
@@ -25,6 +26,7 @@ def render(report: Mapping[str, Any], sheet: str | None = None) -> str:
         *_images(report["sheet"], sheet),
         "## What was not tested",
         _list(markdown(text) for text in report["limits"]),
+        *_words(report.get("words")),
         *(section(tables[key]) for key in tables if key == "provenance"),
         "## The commands",
         *([_list(code(command) for command in report["commands"])] if report["commands"] else [ABSENT]),
@@ -40,6 +42,16 @@ def _verdict(verdict: Mapping[str, Any]) -> list[str]:
     rows.append(("Effect, points", f"{points(taken and taken['value'])} {interval(taken, points)}".rstrip()))
     rows += [("Cheapest successful attack", verdict["cheapest"])] if verdict["cheapest"] else []
     return [_table(("", ""), rows)]
+
+
+def _plain(sentences: Sequence[str] | None) -> list[str]:
+    """Absent in reports of older versions."""
+    return ["## In plain words", *map(markdown, sentences)] if sentences else []
+
+
+def _words(words: Sequence[Mapping[str, str]] | None) -> list[str]:
+    listed = _list(f"**{markdown(row['word'])}**: {markdown(row['means'])}" for row in words or ())
+    return ["## Words", listed] if words else []
 
 
 def section(table: Table) -> str:

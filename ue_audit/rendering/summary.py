@@ -25,6 +25,8 @@ def report_panel(report: Mapping[str, Any]) -> RenderableType:
     """Sentence, grade, interval, what is not sound, and the two tables that matter. No markup is parsed anywhere."""
     verdict = report["verdict"]
     parts: list[RenderableType] = [Text(plain(verdict["sentence"]), "bold"), Text(), _figures(verdict), Text()]
+    if verdict.get("plain"):  # reports of older versions have none
+        parts += [Text(plain(" ".join(verdict["plain"]))), Text()]
     parts += [_check(c) for c in report["checks"] if c["state"] != "ok"]
     sound = sum(c["state"] == "ok" for c in report["checks"])
     parts += [Text(f"✓ {sound} of {len(report['checks'])} honesty checks hold", "green")]

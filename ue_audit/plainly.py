@@ -1,0 +1,146 @@
+"""The verdict once more, for a reader who knows nothing of the field: what happens, to what end, what it means, and the
+words of the report. No files, no torch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ue_audit import methods, scores
+from ue_audit.contests import Contest, Group
+from ue_audit.facts import Facts
+from ue_audit.rendering.figures import count, duration, interval, percent, points, share
+from ue_audit.thresholds import BROKEN, MIN_EFFECT
+
+Attacker = Mapping[str, Any]
+
+FREE = "nothing but the published images"
+MEANING = {
+    "F": "Do not rely on this protection: it does not keep anybody from training on these images.",
+    "D": "Do not rely on this protection: it spoils training a little, and does not keep anybody from it.",
+    "C": "This protection costs an attacker a part of what the images are worth, and does not keep anybody out.",
+    "B": "Nothing that was tried undoes this protection. That is no guarantee: attacks get better, and what is "
+    "published cannot be called back.",
+}
+MEANING["A"] = MEANING["B"]
+UNSURE = "Do not rely on this protection: the figures are too uncertain to say that it keeps anybody from training on "
+UNSURE += "these images."
+
+WORDS = (
+    ("accuracy", "the share of test pictures that a trained network names rightly; no training has seen them"),
+    ("points", "percentage points: from 80 % to 30 % are 50 points"),
+    ("effect", "the points of accuracy that the protection takes where nobody attacks it"),
+    ("countermeasure, attack", "what somebody does to learn from protected images all the same"),
+    ("recovery", "the share of the effect that an attack gives back: 1 is all of it, 0 nothing"),
+    ("survival", "the share of the effect that is left after the attack: 1 minus the recovery"),
+    ("[0.03, 0.23]", "the range in which the true figure lies, as far as chance goes: in 95 audits of 100"),
+    ("seed", "a training repeated with other random numbers; figures are means over the seeds"),
+    ("ceiling", "the same attack on clean images: better than that it cannot do"),
+    ("noise control", "clean images with random noise as strong as the protection's, to see that it is no mere damage"),
+    ("raw images", "unprotected pictures of the same kind, which the attacker found elsewhere"),
+    ("prior", "an image generator that the attacker trained on raw images"),
+    ("frontier", "attacks for which no other is cheaper and as good"),
+    ("chosen", "the attack that does best on images set apart for the choice, as an attacker would choose it"),
+)
+
+
+def sentences(
+    known: Facts, head: Contest | None, found: Sequence[Contest], attackers: Sequence[Attacker], grade: str | None
+) -> list[str]:
+    """What the verdict says, in words of every day. `attackers` are the rows of the price list of `head`."""
+    if head is None:
+        return []
+    return [*_happens(known, head, attackers), *_means(head, grade), *_others(found)]
+
+
+def words(known: Facts, found: Sequence[Contest]) -> list[dict[str, str]]:
+    """The words of the report, and every attack that was tried, in a phrase each."""
+    attacks = {g.attack: does(known, g) for contest in found for g, _ in contest.attacks}
+    phrases = [(name, f"somebody {phrase}") for name, phrase in sorted(attacks.items())]
+    return [{"word": word, "means": means} for word, means in (*WORDS, *phrases)]
+
+
+def does(known: Facts, treated: Group) -> str:
+    """What an attacker does, in a phrase: "turns the images grey"."""
+    steps = (known.purifications(treated.folder) if treated.role == "purified" else []) or []
+    found = [phrase for step in steps for phrase in methods.in_words("purifier", known.made[step].method)]
+    if treated.role == "purified" and not found:
+        found = [f"treats the images with {treated.countermeasure}"]
+    if treated.kind == "countermeasure":
+        found += methods.in_words("learner", str(treated.records[0].get("learner_method", treated.learner)))
+    return ", then ".join(found)
+
+
+def _happens(known: Facts, contest: Contest, attackers: Sequence[Attacker]) -> Iterator[str]:
+    """Accuracies without and with the protection, and after the attack that was chosen."""
+    name, guessing = contest.protected.folder, 1 / len(known.classes)
+    yield (
+        f"A network that learns from the clean images names {percent(contest.clean.arm().mean)} % of new pictures "
+        f"rightly, one that learns from the protected images ({name}) {percent(contest.protected.arm().mean)} %. "
+        f"Guessing gives {percent(guessing)} %."
+    )
+    chosen = next((a for a in attackers if a["chosen"]), None)
+    if contest.effect.value < MIN_EFFECT or contest.best is None or chosen is None:
+        return
+    treated, back = contest.best[0], chosen["recovery"]
+    taken = f"the {points(contest.effect.value)} points that the protection takes"
+    range_ = interval(back, lambda value: share(value).removesuffix(" %"))
+    yield (
+        f"An attacker who {does(known, treated)} ({treated.attack}) comes to {percent(treated.arm().mean)} %: "
+        f"{share(back['value'])} {range_} of {taken} are undone. ".replace("  ", " ")
+        + f"That takes {_price(chosen)}."
+    )
+
+
+def _price(attacker: Attacker) -> str:
+    """What an attacker needs, and how long, in words."""
+    found = []
+    if attacker["raw_images"] != 0:
+        found.append(f"{_amount(attacker['raw_images'])} unprotected pictures of the same kind")
+    if attacker["own_images"] != 0:
+        found.append(f"{_amount(attacker['own_images'])} clean pictures with their labels")
+    if attacker["weights"] is None or attacker["weights"] or attacker["start"]:
+        found.append("a network that others have trained")
+    seconds = attacker["seconds"]["extra"]
+    time = "an unknown time" if seconds is None else "under a second" if seconds < 1 else duration(seconds)
+    return f"{', '.join(found) or FREE}, and {time} beside the training"
+
+
+def _amount(n: int | None) -> str:
+    return "an unknown number of" if n is None else count(n)
+
+
+def _means(contest: Contest, grade: str | None) -> Iterator[str]:
+    """What an owner should make of it."""
+    if contest.effect.value < MIN_EFFECT:
+        yield "The protection keeps hardly anything from a network: there is nothing to rely on, and nothing to undo."
+    elif not contest.attacks:
+        yield "Nobody tried to undo it here: what it is worth against an attacker is not known."
+    elif contest.best is None:
+        yield "What was tried gave an attacker no more than pictures of their own would."
+    elif grade is not None:
+        left = contest.survival()
+        yield UNSURE if grade in "DF" and left is not None and left.value >= BROKEN else MEANING[grade]
+    else:
+        yield from _without_grade(contest)
+
+
+def _without_grade(contest: Contest) -> Iterator[str]:
+    left = contest.survival()
+    if left is not None and left.value < BROKEN:
+        yield "There is no grade (why stands beside it), but already this shows that the protection can be undone."
+    else:
+        yield "There is no grade (why stands beside it): this audit is too little to rely on."
+
+
+def _others(found: Sequence[Contest]) -> Iterator[str]:
+    """Where there are several sets, what an attacker comes to on each."""
+    if len({contest.protected.folder for contest in found}) < 2:
+        return
+    several = len({contest.protected.learner for contest in found}) > 1
+    ends = [
+        f"{c.protected.folder}{f', {c.protected.learner}' if several else ''} {percent(c.best[0].arm().mean)} % "
+        f"({c.best[0].attack})"
+        for c in found
+        if c.best is not None and scores.effect(c.clean.arm(), c.protected.arm()).value >= MIN_EFFECT
+    ]
+    if len(ends) > 1:
+        yield f"The verdict is that of the set that is undone most. An attacker comes to: {', '.join(ends)}."
