@@ -141,7 +141,7 @@ def test_what_is_not_known_is_said() -> None:
 def test_the_cheapest_successful_attack_in_words() -> None:
     weak, grey, slow = attacker("weak", 1, 0.4), attacker("grey", 20, 0.6), attacker("slow", 30, 0.9)
     assert prices.cheapest_in_words([weak, slow, grey]) == (
-        "grey: gives back 0.60, with no images of its own, in 20 s beside the training on cpu"
+        "grey: gives back 60 %, with no images of its own, in 20 s beside the training on cpu"
     )
     assert prices.cheapest_in_words([weak, attacker("untimed", None, 0.9)]) is None
 

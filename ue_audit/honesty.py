@@ -64,13 +64,13 @@ def _near(notes: Mapping[str, Any]) -> Check:
     if not most:
         text = f"No resized, compressed, cut or mirrored copies between {', '.join(sets)}{rest}."
         return check(name, "unknown" if missing else "ok", text)
+    state = "fail" if most >= NEAR_FAILS else "warn" if most >= NEAR_WARNS else "unknown" if missing else "ok"
     named = [
         f"{one['count']} of {one['of']} between {pair.replace(' ∩ ', ' and ')} "
-        f"({percent(shares[pair], (NEAR_WARNS, NEAR_FAILS))} %{_such_as(one['examples'])})"
+        f"({percent(shares[pair], (NEAR_WARNS, NEAR_FAILS))} %{'' if state == 'ok' else _such_as(one['examples'])})"
         for pair, one in sorted(found.items(), key=lambda item: -shares[item[0]])
         if one["count"]
     ]
-    state = "fail" if most >= NEAR_FAILS else "warn" if most >= NEAR_WARNS else "unknown" if missing else "ok"
     amount = "Few copies" if state == "ok" else "Copies"
     return check(name, state, f"{amount}, resized, compressed, cut or mirrored: {'; '.join(named)}{rest}.")
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ue_audit.rendering.figures import count, duration, interval, ratio, share
+from ue_audit.rendering.figures import count, duration, interval, share
 from ue_audit.thresholds import BROKEN, FAINT, MIN_EFFECT
 
 Attacker = Mapping[str, Any]
@@ -68,7 +68,7 @@ def cheapest_in_words(attackers: Sequence[Attacker]) -> str | None:
         return None
     where = f" on {found['device']}" if found["device"] else ""
     return (
-        f"{found['countermeasure']}: gives back {ratio(found['recovery']['value'])}, with "
+        f"{found['countermeasure']}: gives back {share(found['recovery']['value'])}, with "
         f"{' and '.join(needs(found)) or NOTHING}, in {_spent(found)} beside the training{where}"
     )
 

@@ -17,6 +17,7 @@ SOURCE = (
     "Grill et al., Bootstrap Your Own Latent, arXiv 2006.07733; "
     "as a victim, and its probe: He et al., arXiv 2202.11202 (contrastive poisoning)"
 )
+IN_WORDS = "trains without labels, on altered copies of the images"
 NEEDS = ("labels",)
 
 

@@ -17,6 +17,7 @@ SOURCE = (
     "Chen et al., Improved Baselines with Momentum Contrastive Learning, arXiv 2003.04297; "
     "as a victim, and its probe: He et al., arXiv 2202.11202 (contrastive poisoning)"
 )
+IN_WORDS = "trains without labels, on altered copies of the images"
 NEEDS = ("labels",)
 
 

@@ -21,6 +21,7 @@ from ue_audit.training import supervised_fit
 from ue_audit.training.joined import Joined, own_of
 
 SOURCE = "the attacker without the published images; the recipe of `supervised`"
+IN_WORDS = "trains on clean pictures of their own alone"
 NEEDS = ("own",)
 REFERENCE = True  # trains without the published images: no countermeasure, but what one must beat
 

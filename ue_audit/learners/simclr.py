@@ -16,6 +16,7 @@ SOURCE = (
     "Chen et al., A Simple Framework for Contrastive Learning, arXiv 2002.05709; "
     "as a victim, and its probe: He et al., arXiv 2202.11202 (contrastive poisoning)"
 )
+IN_WORDS = "trains without labels, on altered copies of the images"
 NEEDS = ("labels",)
 
 

@@ -15,7 +15,7 @@ from ue_audit.rendering.sheet import GAP
 from ue_audit.rendering.tables import all_tables
 from ue_audit.rendering.text import plain
 
-_TOGETHER = re.compile(r"(?<=\d,) (?=[−\d.]+\])|(?<=\d) (?=(?:h|min|s|points|dB|%)\b)")  # "[0.1, 0.2]", "3 min"
+_TOGETHER = re.compile(r"(?<=\d,) (?=[−\d.]+\])|(?<=\d) (?=(?:h|min|s|points|dB)\b|%)")  # "[0.1, 0.2]", "3 min"
 MARKED = {"countermeasures": " (chosen)", "prices": FRONTIER}  # why a row stands out, at the end of its name
 STATES = {"ok": ("✓", "holds"), "warn": ("!", "note"), "fail": ("✗", "fails"), "unknown": ("?", "open")}
 
