@@ -83,7 +83,7 @@ def test_several_sets_are_told_apart(tmp_path: Path) -> None:
     both = facts.Facts(**vars(known) | {"records": [*known.records, *copies]})
     plain = composing.compose(both, None, ReportSettings(evaluation=tmp_path / "data.eval"))["verdict"]["plain"]
     assert plain[-1].startswith("The verdict is that of the set that is undone most. An attacker comes to: data.emn ")
-    assert ", data.uc " in plain[-1]
+    assert ", data.uc " in plain[-1] and plain[-1].count("(jcdp, grade F)") == 2
 
 
 def test_every_attack_that_was_tried_and_every_term_is_told(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ words of the report. No files, no torch."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ue_audit import methods, scores
+from ue_audit import methods, verdict
 from ue_audit.contests import Contest, Group
 from ue_audit.facts import Facts
 from ue_audit.rendering.figures import count, duration, interval, percent, points, share
@@ -138,9 +138,14 @@ def _others(found: Sequence[Contest]) -> Iterator[str]:
     several = len({contest.protected.learner for contest in found}) > 1
     ends = [
         f"{c.protected.folder}{f', {c.protected.learner}' if several else ''} {percent(c.best[0].arm().mean)} % "
-        f"({c.best[0].attack})"
+        f"({c.best[0].attack}, {_graded(c)})"
         for c in found
-        if c.best is not None and scores.effect(c.clean.arm(), c.protected.arm()).value >= MIN_EFFECT
+        if c.best is not None and c.effect.value >= MIN_EFFECT
     ]
     if len(ends) > 1:
         yield f"The verdict is that of the set that is undone most. An attacker comes to: {', '.join(ends)}."
+
+
+def _graded(contest: Contest) -> str:
+    letter = verdict.judge(contest)["grade"]
+    return f"grade {letter}" if letter else "no grade"
