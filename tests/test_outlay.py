@@ -225,3 +225,11 @@ def test_a_step_that_is_gone_leaves_the_price_open(tmp_path: Path, known: Facts)
 def test_the_settings_of_all_steps_are_told(tmp_path: Path, known: Facts) -> None:
     settings = again(known, tmp_path, "jpeg").settings
     assert settings["data.emn.jcdp"] == {} and settings["data.emn.jcdp.jpeg"] == {"1 jcdp": {}, "2 jpeg": {}}
+
+
+def test_what_the_training_of_an_imported_prior_took_is_not_known(known: Facts) -> None:
+    """The seconds in its manifest are those of the import."""
+    noted = {name: m.model_copy(update={"notes": {"imported": True}, "counts": {}}) for name, m in known.priors.items()}
+    found = spent(replace(known, priors=noted))
+    assert (found["raw_images"], found["seconds"]["prior"], found["seconds"]["extra"]) == (None, None, None)
+    assert found["seconds"]["total"] == 47.0  # as far as it is known

@@ -83,7 +83,7 @@ def prior(known: Facts) -> dict[str, Any] | None:
     found = known.evaluation.notes.get("prior")
     if not found:
         return None
-    seconds = next((None if m.notes.get("imported") else m.run.seconds for m in known.priors.values()), None)
+    seconds = next((facts.trained_seconds(m) for m in known.priors.values()), None)
     overlap, near = (known.evaluation.notes.get(key) or {} for key in ("overlap", "near"))
     return {
         "name": found["name"],

@@ -60,7 +60,7 @@ class Facts:
         return sum(took) / len(took) if took else None
 
     def purifications(self, folder: str) -> list[str] | None:
-        """The folders of all purifications that made `folder`, the first one first: it is the last. Empty for a set
+        """The folders of all purifications that made `folder`, in their order: it is the last of them. Empty for a set
         that was not purified; None where the manifest of one is not at hand."""
         found: list[str] = []
         while self.roles.get(folder) in PURIFIED and folder not in found:
@@ -88,7 +88,7 @@ class Facts:
     def seconds(self, folder: str | None, trainings: Iterable[Mapping[str, Any]]) -> float | None:
         """What a countermeasure took, as far as it is known: its priors, the purifications that made `folder`, and one
         training."""
-        before = [prior.run.seconds for prior in self.priors_of(folder)] if folder else []
+        before = [trained_seconds(prior) or 0.0 for prior in self.priors_of(folder)] if folder else []
         before += [self.purifying_seconds(folder) or 0.0] if folder else []
         took = self.training_seconds(trainings)
         return sum(before) + took if took is not None else (sum(before) or None)
@@ -107,6 +107,11 @@ class Facts:
     def _recipe(self, folder: str) -> tuple[Any, ...]:
         made, prior = self.made[folder], self.priors.get(folder)
         return made.method, made.config, self.parents.get(folder), prior.sha256 if prior else None
+
+
+def trained_seconds(prior: Manifest) -> float | None:
+    """What the training of a prior took; None for one that was trained elsewhere."""
+    return None if prior.notes.get("imported") else prior.run.seconds
 
 
 def parents(folders: Mapping[str, Path], made: Mapping[str, Manifest]) -> dict[str, str]:

@@ -78,7 +78,7 @@ def _start(known: Facts, treated: Group) -> dict[str, Any] | None:
     for step in _steps(known, treated) or ():
         prior, start = known.priors.get(step), known.starts.get(step)
         if prior is not None and (name := prior.notes.get("start")):
-            found[name] = (start.counts.get("images"), start.run.seconds) if start else (None, None)
+            found[name] = (start.counts.get("images"), facts.trained_seconds(start)) if start else (None, None)
     if not found:
         return None
     images, seconds = zip(*found.values(), strict=True)
@@ -133,7 +133,7 @@ def _seconds(known: Facts, contest: Contest, treated: Group) -> dict[str, float 
     training = known.training_seconds(treated.records)
     there = taking is not None and all(step in known.priors for step in taking)
     parts: dict[str, float | None] = {
-        "prior": sum(prior.run.seconds for prior in priors) if there else None,
+        "prior": _sum([facts.trained_seconds(prior) for prior in priors]) if there else None,
         "purification": known.purifying_seconds(treated.folder) if purifies else 0.0,
         "training": training,
     }
