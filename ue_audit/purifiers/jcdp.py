@@ -50,10 +50,7 @@ from ue_audit.training.perceptual import Perceptual
 __all__ = ["NEEDS", "SOURCE", "Config", "build", "follows_eps", "passes", "settle"]
 
 SOURCE = "JCDP (Jiang et al.), arXiv 2305.09241, Algorithm 1"
-IN_WORDS = (
-    "has an image generator, trained on other pictures, repaint the images and keeps it close to what "
-    "was published"
-)
+IN_WORDS = "has an image generator, trained on other pictures, repaint the images, held close to what was published"
 NEEDS = ("prior",)
 NO_GUIDE = {"name": "none", "sha256": None}
 PIXEL, PERCEPTUAL = 1, 2  # uses of the noise of fresh targets
