@@ -23,10 +23,11 @@ def all_tables(report: Report) -> dict[str, Table]:
 
 
 def audits(report: Report) -> Table:
-    """One row per protected set and learner, where there are several."""
+    """One row per protected set and victim, where there are several."""
+    victims = len({audit["learner"] for audit in report["audits"]})
     rows = [
         (
-            audit["protected"] + learner_suffix(report, audit["learner"]),
+            audit["protected"] + (f", {audit['learner']}" if victims > 1 else ""),
             estimate(audit["effect"], points),
             audit["chosen"]["countermeasure"] if audit["chosen"] else ABSENT,
             estimate(audit["survival"], ratio, UNDEFINED if audit["chosen"] else ABSENT),
