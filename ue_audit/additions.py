@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ue_audit import contests, scores
 from ue_audit.contests import Contest, Group, Record
-from ue_audit.rendering.figures import interval, points, ratio
+from ue_audit.rendering.figures import interval, points, remaining
 from ue_audit.scores import Estimate
 from ue_audit.thresholds import MIN_EFFECT, MIN_SEEDS
 
@@ -159,7 +159,7 @@ def sentence(row: Mapping[str, Any], several: bool) -> str:
     """Of one set of `noted`: how many seeds were added, what its interval held at the first look, and whether it is
     open yet. Of `several` victims the one is named."""
     first = row["looks"][0]
-    write = points if first["of"] == "effect" else ratio
+    write = points if first["of"] == "effect" else remaining
     shown = f"{interval(first, write)} at {100 * LEVEL:g} %"
     if first["low"] is None:
         why = f"whose survival had no interval with {first['seeds']} seeds"

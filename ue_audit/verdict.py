@@ -9,7 +9,7 @@ from typing import Any
 
 from ue_audit import additions, agenda, findings, methods, scores
 from ue_audit.contests import Contest, Group
-from ue_audit.rendering.figures import count, interval, points, ratio
+from ue_audit.rendering.figures import count, interval, points, remaining
 from ue_audit.thresholds import BROKEN, HOLDS, MIN_EFFECT
 
 
@@ -46,7 +46,7 @@ def sentence(contest: Contest) -> str:
         attacks = _listed(sorted({group.attack for group, _ in contest.attacks}))
         return f"{name} {takes}; with {attacks} it gave an attacker no more than their own images do alone."
     attacker = contest.best[0].attack
-    shown = " ".join(filter(None, [ratio(left.value), interval(left, ratio)])) + " of that survives"
+    shown = " ".join(filter(None, [remaining(left.value), interval(left, remaining)])) + " of that survives"
     bound = left.value if left.low is None else left.low
     if bound >= HOLDS:
         tried = len(contest.attacks)

@@ -1,11 +1,14 @@
 """The matrix: every set against every attacker, the numbers of report.json in their places."""
 
+import io
+import re
 from typing import Any
 
 import pytest
+from rich.console import Console
 from test_attackers import html_rows, markdown_rows
 
-from ue_audit.rendering import html, matrix
+from ue_audit.rendering import html, matrix, summary
 from ue_audit.rendering.figures import percent, ratio
 
 Attack = tuple[str, str, float, float | None]
@@ -80,3 +83,20 @@ def test_clean_images_under_several_victims_have_several_accuracies(two: dict[st
     audits = [*two["audits"], two["audits"][0] | {"learner": "simclr"}]
     shown = matrix.matrix(two | {"audits": audits, "cells": [*two["cells"], other, hardened]}).rows[-1]
     assert shown[:2] == ("clean images (ceiling)", f"50.0 to {percent(clean['accuracy']['value'])}")
+
+
+def test_a_terminal_shows_of_many_sets_the_matrix_and_no_row_for_each_training_set(two: dict[str, Any]) -> None:
+    """Attackers down and sets across; every name and number in full at 80 columns."""
+
+    def shown(found: dict[str, Any]) -> str:
+        out = io.StringIO()
+        Console(file=out, width=80).print(summary.report_panel(found))
+        return out.getvalue()
+
+    third = two["audits"][0] | {"protected": "data.emn_class"}
+    few, many = shown(two), shown(two | {"audits": [*two["audits"], third]})
+    assert "Trained on" in few and "Trained on" not in many and "clean images (ceiling)" not in few
+    lines = [re.split(r"  +", line.strip("│ ")) for line in many.splitlines()]
+    assert ["jpeg", "75.0 (0.90)", "not measured", "not measured", "80.0"] in lines
+    assert ["jcdp", "70.0 (0.66)", "72.0 (0.70)", "not measured", "79.0 to 80.0"] in lines
+    assert "…" not in many

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ue_audit.rendering.figures import ABSENT, UNDEFINED, count, duration, percent, points, ratio
+from ue_audit.rendering.figures import ABSENT, UNDEFINED, count, duration, percent, points, ratio, remaining
 from ue_audit.rendering.table import Report, Table, estimate
 
 Attacker = Mapping[str, Any]
@@ -143,7 +143,7 @@ def countermeasures(report: Report) -> Table:
             + (" (chosen)" if attack["chosen"] else ""),
             percent(attack["accuracy"]),
             estimate(attack["recovery"], ratio, UNDEFINED),
-            estimate(attack["survival"], ratio, UNDEFINED),
+            estimate(attack["survival"], remaining, UNDEFINED),
             percent(attack["ceiling"]),
             estimate(attack["ceiling_recovery"], ratio, ABSENT if attack["ceiling"] is None else UNDEFINED),
             points(attack["distortion_cost"]),

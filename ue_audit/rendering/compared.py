@@ -10,7 +10,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from ue_audit.rendering import markdown as form
-from ue_audit.rendering.figures import ABSENT, percent, points, ratio
+from ue_audit.rendering.figures import ABSENT, percent, points, ratio, remaining
 from ue_audit.rendering.table import Table, estimate
 from ue_audit.rendering.text import markdown as quoted
 from ue_audit.rendering.text import plain
@@ -66,7 +66,7 @@ def panel(found: Found) -> RenderableType:
 def _verdict(found: Found) -> Table:
     rows = [
         ("By", *(found[side]["chosen"] or ABSENT for side in ("first", "second")), ""),
-        ("Survival", *_three(found["verdict"]["survival"], ratio)),
+        ("Survival", *_three(found["verdict"]["survival"], remaining)),
         ("Effect, points", *_three(found["verdict"]["effect"], points)),
         *((name, *(_count(found[side][key]) for side in ("first", "second")), "") for name, key in COUNTED),
     ]
@@ -83,7 +83,8 @@ def _count(value: Any) -> str:
 def _audits(found: Found) -> Table:
     """One row per protected set, where there are several."""
     rows = [
-        (row["name"], *_three(row["effect"], points)[2:], *_three(row["survival"], ratio)) for row in found["audits"]
+        (row["name"], *_three(row["effect"], points)[2:], *_three(row["survival"], remaining))
+        for row in found["audits"]
     ]
     headers = ("Protected set", "Effect, difference", *(f"Survival, {name}" for name in _sides(found)), "Difference")
     return Table("audits", "Every protected set", headers, rows if len(rows) > 1 else [])
@@ -93,7 +94,7 @@ def _attacks(found: Found) -> Table:
     rows, marked = [], set()
     for number, row in enumerate(found["attacks"]):
         left, back = row["survival"], row["recovery"]
-        rows.append((row["name"], *_three(left, ratio, row["shared"]), *_three(back, ratio, row["shared"])[2:]))
+        rows.append((row["name"], *_three(left, remaining, row["shared"]), *_three(back, ratio, row["shared"])[2:]))
         marked |= {number} if _apart(left["difference"]) else set()
     headers = ("Countermeasure", *(f"Survival, {name}" for name in _sides(found)), "Difference", "Of recovery")
     return Table("attacks", "What each countermeasure leaves", headers, rows, note=NOTE, marked=frozenset(marked))

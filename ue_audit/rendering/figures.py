@@ -10,7 +10,7 @@ ABSENT = "not measured"
 UNDEFINED = "no effect"  # a ratio of what a protection takes, where it takes nothing
 Write = Callable[[float], str]
 
-RATIOS = tuple(bound for _, bound in GRADES if math.isfinite(bound)) + (BROKEN,)
+SURVIVALS = tuple(bound for _, bound in GRADES if math.isfinite(bound)) + (BROKEN,)
 FINEST = 8  # decimals, where a bound is that near
 EFFECTS = (UNDEFINED_EFFECT, NOISE_MARGIN, MIN_EFFECT)
 
@@ -26,20 +26,25 @@ def points(value: float | None) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """A recovery or survival, 0.0712 -> "0.07"; 0.1996, which is an F and no D, -> "0.1996"."""
-    return ABSENT if value is None else _signed(value, 2, RATIOS)
+    """A recovery, 0.0712 -> "0.07"; 0.4996, which is under a half, -> "0.4996"."""
+    return ABSENT if value is None else _signed(value, 2, (BROKEN,))
+
+
+def remaining(value: float | None) -> str:
+    """A survival, 0.0712 -> "0.07"; 0.1996, which is an F and no D, -> "0.1996"."""
+    return ABSENT if value is None else _signed(value, 2, SURVIVALS)
 
 
 def share(value: float | None) -> str:
     """A recovery for people, 0.9712 -> "97 %"."""
-    return ABSENT if value is None else f"{_signed(value, 0, RATIOS, 100)} %"
+    return ABSENT if value is None else f"{_signed(value, 0, (BROKEN,), 100)} %"
 
 
 def survival(verdict: Mapping[str, Any]) -> str:
     """The verdict's survival; undefined where a countermeasure was measured and there was nothing to give back."""
     if verdict["survival"] is None and verdict["chosen"]:
         return UNDEFINED
-    return ratio(verdict["survival"] and verdict["survival"]["value"])
+    return remaining(verdict["survival"] and verdict["survival"]["value"])
 
 
 def decimal(value: float | None, digits: int = 1, bounds: Sequence[float] = ()) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ue_audit.rendering.figures import ABSENT, interval, points, ratio, survival
+from ue_audit.rendering.figures import ABSENT, interval, points, remaining, survival
 from ue_audit.rendering.table import Table
 from ue_audit.rendering.tables import all_tables
 from ue_audit.rendering.text import code, markdown
@@ -38,7 +38,7 @@ def render(report: Mapping[str, Any], sheet: str | None = None) -> str:
 def _verdict(verdict: Mapping[str, Any]) -> list[str]:
     rows = [("Grade", verdict["grade"] or f"none: {'; '.join(verdict['no_grade'])}")]
     left, taken = verdict["survival"], verdict["effect"]
-    rows.append(("Survival", f"{survival(verdict)} {interval(left, ratio)}".rstrip()))
+    rows.append(("Survival", f"{survival(verdict)} {interval(left, remaining)}".rstrip()))
     rows.append(("Effect, points", f"{points(taken and taken['value'])} {interval(taken, points)}".rstrip()))
     rows += [("Cheapest successful attack", verdict["cheapest"])] if verdict["cheapest"] else []
     return [_table(("", ""), rows)]

@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from ue_audit.rendering.attackers import countermeasures, prices, settings, uncertainty
-from ue_audit.rendering.figures import ABSENT, UNDEFINED, count, decimal, duration, listed, percent, points, ratio
+from ue_audit.rendering.figures import (
+    ABSENT,
+    UNDEFINED,
+    count,
+    decimal,
+    duration,
+    listed,
+    percent,
+    points,
+    ratio,
+    remaining,
+)
 from ue_audit.rendering.matrix import matrix
 from ue_audit.rendering.published import published
 from ue_audit.rendering.table import Report, Table, estimate, label, learner_suffix
@@ -30,7 +41,7 @@ def audits(report: Report) -> Table:
             audit["protected"] + (f", {audit['learner']}" if victims > 1 else ""),
             estimate(audit["effect"], points),
             audit["chosen"]["countermeasure"] if audit["chosen"] else ABSENT,
-            estimate(audit["survival"], ratio, UNDEFINED if audit["chosen"] else ABSENT),
+            estimate(audit["survival"], remaining, UNDEFINED if audit["chosen"] else ABSENT),
             audit["grade"] or "none: " + "; ".join(audit["no_grade"]),
         )
         for audit in report["audits"]
@@ -77,7 +88,7 @@ def readings(report: Report) -> Table:
             percent(reading["clean"]),
             percent(reading["protected"]),
             percent(reading["purified"]),
-            estimate(reading["survival"], ratio, ABSENT if reading["purified"] is None else UNDEFINED),
+            estimate(reading["survival"], remaining, ABSENT if reading["purified"] is None else UNDEFINED),
         )
         for reading in report["readings"]
     ]
