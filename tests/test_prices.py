@@ -153,3 +153,15 @@ def test_where_there_is_no_effect_nobody_is_on_the_frontier() -> None:
         listed = prices.listing("d.emn", "supervised", effect, [attacker("grey", 1, 0.97, near(0.97))])
         marks[effect] = [row["frontier"] for row in listed["attackers"]]
     assert marks == {0.0999: [False], 0.1: [True]}
+
+
+def test_the_attack_that_the_verdict_goes_by_is_named_where_another_is_cheaper_or_better() -> None:
+    grey = attacker("grayscale", 0.1, 0.58, near(0.58, 0.2))
+    jpeg = attacker("jpeg", 0.5, 0.55, near(0.55, 0.1), chosen=True)
+    ending = " The verdict goes by jpeg, chosen on validation images: 55 % [45, 65]."
+    assert says(grey, jpeg).endswith(ending)
+    assert says(attacker("median+jpeg", 0.1, 0.58, near(0.58, 0.2)), jpeg).endswith(ending)
+    assert says(attacker("grayscale + jpeg", 0.1, 0.58, near(0.58, 0.2)), jpeg).endswith(ending)
+    for named in ([grey | {"chosen": True}, jpeg | {"chosen": False}], [attacker("slow", 9, 0.5, near(0.5)), jpeg]):
+        assert "The verdict goes by" not in says(*named)
+    assert "The verdict goes by" not in says(jpeg, effect=0.06)

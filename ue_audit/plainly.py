@@ -38,7 +38,11 @@ WORDS = (
     ("raw images", "unprotected pictures of the same kind, which the attacker found elsewhere"),
     ("prior", "an image generator that the attacker trained on raw images"),
     ("frontier", "attacks for which no other is cheaper and as good"),
-    ("chosen", "the attack that does best on images set apart for the choice, as an attacker would choose it"),
+    ("chosen", "the attack that does best on the validation images: an attacker could not choose by the test images"),
+    ("validation, test images", "clean pictures set apart, those to choose by, these to measure with"),
+    ("victim, learner", "a way to train a network; a victim takes the images as they come"),
+    ("budget, levels", "the most that the protection may change a pixel: colours have 256 levels"),
+    ("PSNR, SSIM, LPIPS", "how like two images are; the first two are higher, the third is lower, the more they are"),
 )
 
 

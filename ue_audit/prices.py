@@ -9,6 +9,7 @@ known, and it takes nobody else off.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -77,7 +78,21 @@ def cheapest_in_words(attackers: Sequence[Attacker]) -> str | None:
 
 
 def sentence(attackers: Sequence[Attacker], effect: float) -> str:
-    """What an owner reads off: the cheapest that the strongest is not clearly above, and what more would cost."""
+    """What an owner reads off: the cheapest that the strongest is not clearly above, and what more would cost; and what
+    the verdict goes by, where that is another."""
+    told = _offers(attackers, effect)
+    chosen = next((a for a in _counting(attackers) if a["chosen"] and a["recovery"] is not None), None)
+    if chosen is None or effect < MIN_EFFECT or _names(told, chosen["countermeasure"]):
+        return told
+    return f"{told} The verdict goes by {chosen['countermeasure']}, chosen on validation images: {_gives(chosen)}."
+
+
+def _names(told: str, attacker: str) -> bool:
+    """Whether a sentence of these names the attacker, and not one of which it is only a part."""
+    return re.search(rf"(?<![\w.+-])(?<!\+ ){re.escape(attacker)}(?=, with|\.)", told) is not None
+
+
+def _offers(attackers: Sequence[Attacker], effect: float) -> str:
     if effect < MIN_EFFECT:
         return "The protection takes less than 10 points, so there is nothing to buy back."
     found = [a for a in _counting(attackers) if a["recovery"] is not None]
