@@ -26,6 +26,7 @@ The map
     agenda, earlier                 which training comes first, where a time budget ends; what is trained already
     additions, sitting              where seeds are added, and why; what one sitting trains
     contests, findings, verdict     who stands against whom, what came of it, and what that means in words
+    plainly                         the same for readers who do not know the field, and the words of the report
     thresholds                      every bound that a verdict is decided by
     honesty                         what would make the verdict false, each question answered
     overlaps, lookalikes            what the sets share: exact copies and near ones

@@ -1,5 +1,5 @@
 """The verdict once more, for a reader who knows nothing of the field: what happens, to what end, what it means, and the
-words of the report. No files, no torch."""
+words of the report. What is done in an attack its method says (`IN_WORDS`); none is loaded."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
