@@ -56,8 +56,18 @@ def test_it_says_the_figures_of_the_report(tmp_path: Path) -> None:
 )
 def test_every_outcome_has_a_meaning(tmp_path: Path, means: dict[str, Any], grade: str | None, says: str) -> None:
     verdict = report(tmp_path, **means)["verdict"]
-    assert verdict["grade"] == grade and says in verdict["plain"][-1]
+    cautious = verdict["plain"][-1].startswith("Read all of this with care")
+    assert verdict["grade"] == grade and says in verdict["plain"][-1 - cautious]
+    assert cautious == ("seeds" in means or means.get("protected") == 0.82)
     assert not any("safe" in sentence for sentence in verdict["plain"])
+
+
+def test_checks_that_fail_are_named_and_others_are_not() -> None:
+    checks = [{"name": name, "state": state} for name, state in (("A", "fail"), ("B", "ok"), ("C", "warn"))]
+    assert plainly.caution(checks[1:]) == []
+    assert plainly.caution(checks) == [
+        "Read all of this with care: what stands below under A can make it wrong."
+    ]  # fmt: skip
 
 
 def test_a_wide_interval_is_no_proof_of_anything(tmp_path: Path) -> None:

@@ -39,13 +39,14 @@ def compose(known: Facts, sheet: dict[str, Any] | None, settings: ReportSettings
     judged = verdict.judge(head)
     worth = judged["effect"] is not None and judged["effect"]["value"] >= MIN_EFFECT
     cheapest = prices.cheapest_in_words(headed["attackers"]) if headed and worth else None
+    checks = honesty.checks(head, groups, notes)
     plain = plainly.sentences(known, head, found, headed["attackers"] if headed else [], judged["grade"])
     report = {
         "schema": SCHEMA,
         "generator": f"ue-audit {__version__}",
         "title": known.title,
-        "verdict": judged | {"cheapest": cheapest, "plain": plain},
-        "checks": honesty.checks(head, groups, notes),
+        "verdict": judged | {"cheapest": cheapest, "plain": [*plain, *plainly.caution(checks)]},
+        "checks": checks,
         "warnings": _warnings(known),
         "setup": setup,
         "audits": [

@@ -55,6 +55,14 @@ def sentences(
     return [*_happens(known, head, attackers), *_means(head, grade), *_others(found)]
 
 
+def caution(checks: Sequence[Mapping[str, str]]) -> list[str]:
+    """What of the honesty checks a reader must know first."""
+    failing = [check["name"] for check in checks if check["state"] == "fail"]
+    if not failing:
+        return []
+    return [f"Read all of this with care: what stands below under {', '.join(failing)} can make it wrong."]
+
+
 def words(known: Facts, found: Sequence[Contest]) -> list[dict[str, str]]:
     """The words of the report, and every attack that was tried, in a phrase each."""
     attacks = {g.attack: does(known, g) for contest in found for g, _ in contest.attacks}
