@@ -35,7 +35,8 @@ def test_it_says_the_figures_of_the_report(tmp_path: Path) -> None:
         assert f"{percent(cells[role, name])} %" in network
     assert "(data.emn)" in network and network.endswith("Guessing gives 25.0 %.")
     assert attacker.startswith("An attacker who has an image generator, trained on other pictures, repaint the images")
-    assert f"(jcdp) comes to {percent(cells['purified', 'jcdp'])} %: {share(chosen['recovery']['value'])} [" in attacker
+    after, back = percent(cells["purified", "jcdp"]), share(chosen["recovery"]["value"])
+    assert f"(jcdp) gets {after} % right: {back} [" in attacker
     assert attacker.endswith("4,000 unprotected pictures of the same kind, and 3 min 1 s beside the training.")
     assert meaning == plainly.MEANING[found["verdict"]["grade"]]
 
@@ -92,7 +93,7 @@ def test_several_sets_are_told_apart(tmp_path: Path) -> None:
     ]
     both = facts.Facts(**vars(known) | {"records": [*known.records, *copies]})
     plain = composing.compose(both, None, ReportSettings(evaluation=tmp_path / "data.eval"))["verdict"]["plain"]
-    assert plain[-1].startswith("The verdict is that of the set that is undone most. An attacker comes to: data.emn ")
+    assert "the set that is undone most. An attacker gets right, on each: data.emn " in plain[-1]
     assert ", data.uc " in plain[-1] and plain[-1].count("(jcdp, grade F)") == 2
 
 

@@ -96,7 +96,7 @@ def _happens(known: Facts, contest: Contest, attackers: Sequence[Attacker]) -> I
     taken = f"the {points(contest.effect.value)} points that the protection takes"
     range_ = interval(back, lambda value: share(value).removesuffix(" %"))
     yield (
-        f"An attacker who {does(known, treated)} ({treated.attack}) comes to {percent(treated.arm().mean)} %: "
+        f"An attacker who {does(known, treated)} ({treated.attack}) gets {percent(treated.arm().mean)} % right: "
         f"{share(back['value'])} {range_} of {taken} are undone. ".replace("  ", " ")
         + f"That takes {_price(chosen)}."
     )
@@ -144,7 +144,7 @@ def _without_grade(contest: Contest) -> Iterator[str]:
 
 
 def _others(found: Sequence[Contest]) -> Iterator[str]:
-    """Where there are several sets, what an attacker comes to on each."""
+    """Where there are several sets, what an attacker gets right on each."""
     if len({contest.protected.folder for contest in found}) < 2:
         return
     several = len({contest.protected.learner for contest in found}) > 1
@@ -155,7 +155,7 @@ def _others(found: Sequence[Contest]) -> Iterator[str]:
         if c.best is not None and c.effect.value >= MIN_EFFECT
     ]
     if len(ends) > 1:
-        yield f"The verdict is that of the set that is undone most. An attacker comes to: {', '.join(ends)}."
+        yield f"The verdict is that of the set that is undone most. An attacker gets right, on each: {', '.join(ends)}."
 
 
 def _graded(contest: Contest) -> str:
