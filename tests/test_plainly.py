@@ -115,7 +115,7 @@ def test_every_method_that_attacks_says_what_it_does(kind: str) -> None:
 
 def test_a_chain_a_preset_and_a_method_of_ones_own_are_put_into_words() -> None:
     assert methods.in_words("purifier", "median+jpeg") == [
-        "smooths the images with a median filter", "saves the images again as coarse JPEG files",
+        "smooths the images with a median filter", "saves the images again as JPEG files of very low quality",
     ]  # fmt: skip
     assert methods.in_words("purifier", "jcdp-paper") == methods.in_words("purifier", "jcdp")
     assert methods.in_words("purifier", "mylab.blur") == ["treats the images with mylab.blur"]

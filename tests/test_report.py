@@ -89,6 +89,16 @@ def test_no_path_of_this_machine_is_in_any_form(evaluation: Path) -> None:
         assert str(evaluation.parent.parent) not in (folder / name).read_text()
 
 
+@pytest.mark.parametrize(("best", "shown"), [("jcdp", ["jcdp", "ddpm"]), ("ddpm", ["ddpm", "jcdp"])])
+def test_the_sheet_shows_the_chosen_attack_first(tmp_path: Path, best: str, shown: list[str]) -> None:
+    """Whoever won: it was JCDP whenever JCDP had run, also where JPEG broke the protection."""
+    names = {f"data.emn.{name}": 0.8 if name == best else 0.6 for name in ("jcdp", "ddpm")}
+    means = {cell: names.get(cell[1], mean) for cell, mean in synthetic.MEANS.items()}
+    made = content(report.run(settings(synthetic.write(tmp_path, synthetic.records(means)))))
+    columns = [column for column in made["sheet"]["columns"] if column.startswith("purified by")]
+    assert [column.split()[-1] for column in columns] == shown
+
+
 def test_without_images_there_is_no_sheet(evaluation: Path) -> None:
     folder = report.run(settings(evaluation, images=False))
     assert content(folder)["sheet"] is None and not (folder / "report.png").exists()

@@ -5,7 +5,8 @@ from typing import Any
 
 from ue_audit import findings
 from ue_audit.contests import Contest, Group
-from ue_audit.rendering.figures import interval, percent, points, ratio
+from ue_audit.rendering.figures import interval, percent, points
+from ue_audit.rendering.figures import share as in_percent
 from ue_audit.thresholds import BROKEN, MIN_EFFECT, MIN_SEEDS, NEAR_FAILS, NEAR_WARNS, NOISE_MARGIN
 
 Check = dict[str, str]
@@ -96,7 +97,7 @@ def _budget(found: Mapping[str, Any] | None) -> Check:
 def _whole(notes: Mapping[str, Any]) -> Check:
     if notes.get("partial"):
         return check("Whole set", "fail", "Only part of the images was taken (--limit): this is a trial, not an audit.")
-    return check("Whole set", "ok", "All images of the set were taken.")
+    return check("Whole set", "ok", "All images of the set were used.")
 
 
 def _lineage(notes: Mapping[str, Any]) -> Check:
@@ -124,8 +125,8 @@ def _effect(contest: Contest) -> Check:
     taken = contest.effect
     text = f"Clean minus protected is {points(taken.value)} points {interval(taken, points)}".rstrip()
     if taken.value < MIN_EFFECT:
-        return check("It protected", "fail", f"{text}; under 10 there is nothing to audit.")
-    return check("It protected", "ok", f"{text}.")
+        return check("It works unattacked", "fail", f"{text}; under 10 there is nothing to audit.")
+    return check("It works unattacked", "ok", f"{text}.")
 
 
 def _noise(contest: Contest) -> Check:
@@ -163,10 +164,13 @@ def _stopping(contest: Contest) -> list[Check]:
     share, left = findings.early_stopping(contest), contest.survival()
     if share is None:
         return []
-    text = f"Stopping where validation accuracy is best gives back {ratio(share)} without any countermeasure"
+    text = f"Stopping where validation accuracy is best gives back {in_percent(share)} without any countermeasure"
     if left is not None and share > 1 - left.value and share > 0:
         return [check("Early stopping", "warn", f"{text}: more than the countermeasures do.")]
-    return [check("Early stopping", "warn" if share >= BROKEN else "ok", f"{text}.")]
+    if share >= BROKEN:
+        return [check("Early stopping", "warn", f"{text}.")]
+    less = ": less than the countermeasures do" if left is not None else ""
+    return [check("Early stopping", "ok", f"{text}{less}.")]
 
 
 def _own_images(contest: Contest) -> list[Check]:

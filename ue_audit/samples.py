@@ -61,7 +61,9 @@ def _columns(facts: Facts, contest: Contest) -> list[Column]:
     guided = sorted(treated, key=lambda g: (g.countermeasure == UNGUIDED, "jcdp" not in str(g.countermeasure)))
     plain = [g for g in treated if g.countermeasure == UNGUIDED and g is not guided[0]] or guided[1:]
     titles = {contest.clean.folder: "clean", contest.protected.folder: "protected"}
-    titles |= {g.folder: f"purified by {g.countermeasure}" for g in [*guided[:1], *plain[:1]]}
+    chosen = [contest.best[0]] if contest.best is not None and contest.best[0] in treated else []
+    shown = list({g.folder: g for g in [*chosen, *guided[:1], *plain[:1]]}.values())[:2]
+    titles |= {g.folder: f"purified by {g.countermeasure}" for g in shown}
     if not all(name in facts.folders and facts.folders[name].is_dir() for name in titles):
         return []
     clean = facts.folders[contest.clean.folder]

@@ -58,7 +58,7 @@ def test_the_prices_parsed_back_from_markdown_and_html_are_those_of_report_json(
         for row, a in zip(found[1:], expected, strict=True):
             assert row[0].removesuffix(" (frontier)") == f"{a['countermeasure']} on {a['of']}"
             assert row[0].endswith("(frontier)") == a["frontier"]
-            assert row[1] == ("2,000 raw images, none the owner's" if a["raw_images"] else "nothing")
+            assert row[1] == ("2,000 raw images, no exact copies of the owner's" if a["raw_images"] else "nothing")
             parsed = [float(part) for part in re.findall(r"\d+\.\d+", row[6])]
             assert parsed == [round(a["recovery"][key], 2) for key in ("value", "low", "high")]
     grey = next(row for row in html_rows(content, "prices") if row[0].startswith("grayscale"))
@@ -102,7 +102,7 @@ def test_needs_in_words() -> None:
         "knows the budget"
     )
     assert attackers.needs(attacker("dfr", 1, 0.9, own_images=500, overlap="disjoint", knows="method")) == (
-        "500 clean labelled images, none the owner's, knows the method"
+        "500 clean labelled images, no exact copies of the owner's, knows the method"
     )
 
 

@@ -24,7 +24,7 @@ from ue_audit.imagedata import to_float, to_uint8
 from ue_audit.tools import Batch, Tools
 
 SOURCE = "ISS (Liu et al.), arXiv 2301.13838, JPEG"
-IN_WORDS = "saves the images again as coarse JPEG files"
+IN_WORDS = "saves the images again as JPEG files of very low quality"
 NEEDS = ()
 
 

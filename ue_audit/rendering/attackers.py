@@ -7,7 +7,7 @@ from ue_audit.rendering.figures import ABSENT, UNDEFINED, count, duration, perce
 from ue_audit.rendering.table import Report, Table, estimate
 
 Attacker = Mapping[str, Any]
-OVERLAP = {"disjoint": "none the owner's", "shared": "some the owner's"}
+OVERLAP = {"disjoint": "no exact copies of the owner's", "shared": "some the owner's"}
 OVERLAP_UNKNOWN = "perhaps some the owner's"
 KNOWLEDGE = {"nothing": [], "budget": ["knows the budget"], "method": ["knows the method"]}
 PROSE = frozenset({1})  # the column of the price list that holds words
@@ -154,13 +154,13 @@ def countermeasures(report: Report) -> Table:
     ]
     headers = (
         "Countermeasure", "Accuracy, %", "Recovery", "Survival", "Ceiling, %", "Recovery to ceiling",
-        "Own cost, points", "Left, points", "Time",
+        "Lost by itself, points", "By protection, points", "Time",
     )  # fmt: skip
     note = (
         "Recovery is the share of the lost accuracy that a countermeasure gives back, survival the rest, each with its "
-        "95 % interval. The ceiling is the same countermeasure on clean images: what it costs by itself is set apart "
-        "from the protection that is left. Chosen: the highest accuracy on validation images. Time: the prior, the "
-        "purification and one training."
+        "95 % interval. The ceiling is the same countermeasure on clean images: the points that it loses by itself are "
+        "set apart from those that are lost to the protection. Chosen: the highest accuracy on validation images. "
+        "Time: the prior, the purification and one training."
     )
     marked = frozenset(i for i, attack in enumerate(report["countermeasures"]) if attack["chosen"])
     return Table("countermeasures", "What each countermeasure gives back", headers, rows, note=note, marked=marked)
@@ -168,8 +168,8 @@ def countermeasures(report: Report) -> Table:
 
 def settings(report: Report) -> Table:
     """How each countermeasure was set, strength of the guidance included."""
-    found = {attack["countermeasure"]: attack["settings"] for attack in report["countermeasures"] if attack["settings"]}
-    rows = [(str(name), ", ".join(_each(of))) for name, of in sorted(found.items())]
+    found = {attack["countermeasure"]: attack["settings"] for attack in report["countermeasures"]}
+    rows = [(str(name), ", ".join(_each(of)) or "nothing to set") for name, of in sorted(found.items())]
     return Table("settings", "How they were set", ("Countermeasure", "Settings"), rows, figures=False)
 
 

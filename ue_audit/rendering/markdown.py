@@ -8,7 +8,7 @@ from ue_audit.rendering.table import Table
 from ue_audit.rendering.tables import all_tables
 from ue_audit.rendering.text import code, markdown
 
-MARKS = {"ok": "✓ ok", "warn": "! note", "fail": "✗ fails", "unknown": "? open"}
+MARKS = {"ok": "✓ holds", "warn": "! note", "fail": "✗ fails", "unknown": "? open"}
 
 
 def render(report: Mapping[str, Any], sheet: str | None = None) -> str:
@@ -40,7 +40,7 @@ def _verdict(verdict: Mapping[str, Any]) -> list[str]:
     left, taken = verdict["survival"], verdict["effect"]
     rows.append(("Survival", f"{survival(verdict)} {interval(left, remaining)}".rstrip()))
     rows.append(("Effect, points", f"{points(taken and taken['value'])} {interval(taken, points)}".rstrip()))
-    rows += [("Cheapest successful attack", verdict["cheapest"])] if verdict["cheapest"] else []
+    rows += [("Cheapest attack that undoes half", verdict["cheapest"])] if verdict["cheapest"] else []
     return [_table(("", ""), rows)]
 
 

@@ -28,7 +28,8 @@ def matrix(report: Report) -> Table:
     shown.append((CEILING, _clean(report), *(_ceiling(report, column) for column in columns)))
     note = (
         "Accuracy in %, and in brackets the recovery: the share of the lost accuracy that is given back. The verdict "
-        "on a set is the most that any attacker reaches there, so a column that is missing can make it wrong."
+        "on a set goes by the attacker that does best there on validation images, so a column that is missing can make "
+        "it wrong."
     )
     worth = len(rows) > 1 and len(columns) > 1
     headers = ("Protected set", NONE, *columns)

@@ -61,7 +61,7 @@ def _figures(verdict: Mapping[str, Any]) -> Text:
     effect = f"effect {points(taken and taken['value'])} points {interval(taken, points)}".rstrip()
     text = Text.assemble((plain(grade), f"bold {style}"), "   ", kept, "   ", effect)
     if verdict["cheapest"]:
-        text.append(f"\ncheapest successful attack: {plain(verdict['cheapest'])}")
+        text.append(f"\ncheapest attack that undoes half: {plain(verdict['cheapest'])}")
     return text
 
 

@@ -48,6 +48,7 @@ def audits(report: Report) -> Table:
     ]
     headers = ("Protected set", "Effect, points", "Chosen countermeasure", "Survival", "Grade")
     note = (
+        "The grade goes by the lower end of survival: A from 0.80, B from 0.60, C from 0.40, D from 0.20, else F. "
         "Countermeasures are chosen on validation images: another one may be ahead on the test images. The verdict "
         "above is that of the set, among those that protected at all, which the attacker undoes most."
     )
@@ -108,7 +109,10 @@ def classes(report: Report) -> Table:
         for row in report["per_class"]
     ]
     headers = ("Class", "Clean, %", "Protected, %", "Countermeasure, %", "Survival")
-    note = "The least protected class first. Where the protection takes less than 10 points it has no effect."
+    note = (
+        "The least protected class first, and those last from which the protection takes less than 10 points: it "
+        "has no effect there. A class that gains is one that a misled network answers for others."
+    )
     return Table("classes", "By class", headers, rows, note=note)
 
 
