@@ -123,10 +123,10 @@ def _alike(groups: Sequence[Group]) -> Check:
 
 def _effect(contest: Contest) -> Check:
     taken = contest.effect
-    text = f"Clean minus protected is {points(taken.value)} points {interval(taken, points)}".rstrip()
+    text = f"Unattacked, clean minus protected is {points(taken.value)} points {interval(taken, points)}".rstrip()
     if taken.value < MIN_EFFECT:
-        return check("It works unattacked", "fail", f"{text}; under 10 there is nothing to audit.")
-    return check("It works unattacked", "ok", f"{text}.")
+        return check("Effect", "fail", f"{text}; under 10 there is nothing to audit.")
+    return check("Effect", "ok", f"{text}.")
 
 
 def _noise(contest: Contest) -> Check:
